@@ -1,0 +1,1 @@
+//! Draws detections on I420 planes.

@@ -1,0 +1,3 @@
+//! Arguments → Config → telemetry → server.
+
+fn main() {}

@@ -1,0 +1,22 @@
+//! The shared words of the house: what flows between the rooms, and the time it carries.
+//!
+//! Belongs here: plain data that two or more rooms exchange, and the arithmetic of media time. Does not belong here:
+//! anything that does I/O, names a vendor crate, or knows the order of the pipeline. This room imports nothing of ours.
+
+mod access_unit;
+mod clock;
+mod detection;
+mod frame;
+mod keyframe;
+mod ledger;
+mod rtp_packet;
+mod slot;
+
+pub use access_unit::{AccessUnit, MAX_ACCESS_UNIT_BYTES};
+pub use clock::{RtpTimestamp, SenderReport, StreamClock, Unwrapper, VIDEO_CLOCK_HZ};
+pub use detection::{BBox, Detection, DetectionTimes, Detections, Intersection};
+pub use frame::{Frame, FramePool, I420Frame, MAX_SIDE, Plane};
+pub use keyframe::{IDR_INTERVAL, KeyframeGate, KeyframeRequest};
+pub use ledger::{FrameLedger, Mark, STAGES, Stage};
+pub use rtp_packet::RtpPacket;
+pub use slot::Slot;
