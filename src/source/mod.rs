@@ -1,1 +1,8 @@
 //! The outside world to access units.
+//!
+//! Belongs here: whatever brings H.264 in, and what turns it into whole access units in decoding order. Does not belong
+//! here: decoding, pictures, sessions, and the order of the pipeline.
+
+pub mod nal;
+pub mod rtp;
+pub mod sps;
