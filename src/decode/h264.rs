@@ -1,0 +1,157 @@
+//! H.264 by openh264: each picture with its own access unit, unless B slices reorder them.
+
+use std::ops::Range;
+
+use super::nal::{NAL_IDR, NAL_SLICE, NAL_SPS, Sps, bounded, is_b_slice, nal_tails, nal_type};
+use super::native::{Native, UNBUFFERED_PROFILE};
+use super::reorder::Reorder;
+use super::{DecodeError, Decoder, Picture};
+use crate::media::{AccessUnit, FramePool, MAX_ACCESS_UNIT_BYTES};
+
+/// An H.264 decoder: Baseline without FMO, Main and High, 4:2:0 at 8 bits, progressive.
+///
+/// A stream without B slices gives each picture with its own access unit. Where pictures are reordered they come out in
+/// the order of presentation, by their RTP timestamps, behind as many others as the SPS announces. A stream that
+/// announces nothing is taken to reorder nothing, until a B slice comes too late.
+pub struct H264Decoder {
+    native: Native,
+    /// The parameter set of the stream as it came, and as the native decoder is given it.
+    sps: Vec<u8>,
+    native_sps: Vec<u8>,
+    rewritten: Vec<u8>,
+    reorder: Reorder,
+    units: u64,
+    /// The native decoder is to be made anew at the next IDR: nothing of before may come out any more.
+    stale: bool,
+}
+
+/// What a unit says about itself.
+#[derive(Default)]
+struct Contents {
+    sps: Option<Range<usize>>,
+    picture: bool,
+    b_slice: bool,
+}
+
+impl H264Decoder {
+    /// A decoder that waits for its first IDR.
+    ///
+    /// # Errors
+    /// [`DecodeError::Failed`] when the codec cannot be initialised.
+    pub fn new() -> Result<Self, DecodeError> {
+        Ok(Self {
+            native: Native::new().map_err(DecodeError::Failed)?,
+            sps: Vec::new(),
+            native_sps: Vec::new(),
+            rewritten: Vec::new(),
+            reorder: Reorder::default(),
+            units: 0,
+            stale: false,
+        })
+    }
+
+    fn on_sps(&mut self, unit: &[u8]) -> Result<(), DecodeError> {
+        if self.sps == unit {
+            return Ok(());
+        }
+        let sps = Sps::parse(unit).ok_or_else(|| DecodeError::Broken("the SPS is unreadable".into()))?;
+        refuse_unsupported(&sps)?;
+        let announced = sps.max_num_reorder_frames.filter(|_| !sps.is_baseline());
+        self.reorder.set_depth(announced.unwrap_or(0));
+        self.native_sps = if sps.is_baseline() { unit.to_vec() } else { sps.renamed(unit, UNBUFFERED_PROFILE) };
+        self.stale |= !self.sps.is_empty();
+        self.sps = unit.to_vec();
+        Ok(())
+    }
+
+    /// Writes the unit again, its parameter set replaced by the one for the native decoder.
+    fn rewrite(&mut self, data: &[u8], sps: Range<usize>) {
+        self.rewritten.clear();
+        for part in [data.get(..sps.start), Some(&self.native_sps[..]), data.get(sps.end..)].into_iter().flatten() {
+            self.rewritten.extend_from_slice(part);
+        }
+    }
+
+    fn broken(&mut self, why: impl ToString) -> DecodeError {
+        self.stale = true;
+        self.reorder.clear();
+        DecodeError::Broken(why.to_string())
+    }
+}
+
+impl Decoder for H264Decoder {
+    fn decode(&mut self, unit: &AccessUnit, pool: &FramePool) -> Result<Option<Picture>, DecodeError> {
+        if unit.data.len() > MAX_ACCESS_UNIT_BYTES {
+            return Err(self.broken(format!("{} bytes are too many", unit.data.len())));
+        }
+        let contents = inspect(&unit.data);
+        if let Some(sps) = contents.sps.as_ref().and_then(|range| unit.data.get(range.clone())) {
+            self.on_sps(sps).map_err(|error| if error.ends_stream() { error } else { self.broken(error) })?;
+        }
+        if self.stale && unit.idr {
+            self.native = Native::new().map_err(DecodeError::Failed)?;
+            self.stale = false;
+        }
+        self.units += 1;
+        let data = match contents.sps {
+            Some(range) if self.native_sps != self.sps => {
+                self.rewrite(&unit.data, range);
+                &self.rewritten[..]
+            }
+            _ => &unit.data[..],
+        };
+        match self.native.decode(data, self.units, pool) {
+            Ok(Some((name, picture))) if name == self.units => {
+                let AccessUnit { rtp_timestamp, first_packet, last_packet, captured, .. } = *unit;
+                let picture = Picture { picture, rtp_timestamp, first_packet, last_packet, captured };
+                Ok(self.reorder.put(picture, unit.idr, contents.b_slice))
+            }
+            Ok(None) if !contents.picture => Ok(None),
+            Ok(_) => Err(self.broken("slices of the picture are missing")),
+            Err(error) => Err(self.broken(error)),
+        }
+    }
+
+    fn flush(&mut self) -> Option<Picture> {
+        self.reorder.next()
+    }
+}
+
+/// Reads headers up to the first slice; what follows is the rest of the same picture.
+fn inspect(data: &[u8]) -> Contents {
+    let mut contents = Contents::default();
+    for tail in nal_tails(data) {
+        match nal_type(tail) {
+            NAL_SPS => {
+                let start = data.len() - tail.len();
+                contents.sps = Some(start..start + bounded(tail).len());
+            }
+            NAL_SLICE | NAL_IDR => {
+                contents.picture = true;
+                contents.b_slice = is_b_slice(tail);
+                break;
+            }
+            _ => {}
+        }
+    }
+    contents
+}
+
+fn refuse_unsupported(sps: &Sps) -> Result<(), DecodeError> {
+    let what = if !sps.frame_mbs_only {
+        "interlaced H.264 (set the camera to progressive)".into()
+    } else if sps.bit_depth != 8 {
+        format!("H.264 with {} bits a sample (set the camera to 8)", sps.bit_depth)
+    } else if sps.chroma_format_idc > 1 {
+        "H.264 with more chroma than 4:2:0 (set the camera to 4:2:0)".into()
+    } else if !matches!(sps.profile_idc, 66 | 77 | 88 | 100) {
+        format!("H.264 profile {} (set the camera to Baseline, Main or High)", sps.profile_idc)
+    } else {
+        return Ok(());
+    };
+    Err(DecodeError::Unsupported(what))
+}
+
+#[cfg(test)]
+#[path = "h264_tests.rs"]
+mod tests;
