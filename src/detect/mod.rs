@@ -1,1 +1,84 @@
 //! Pictures to detections.
+//!
+//! ```text
+//! Picture ─► preprocess ─► backend (session run) ─► heads ─► nms ─► Found
+//! ```
+//!
+//! Belongs here: how a model is named, found, checked and loaded; the arithmetic from planes to the model's input and
+//! from its raw outputs to boxes in source pixels; the pool of threads that does it beside the video. Does not belong
+//! here: decoding, drawing, and who watches the result. The ONNX Runtime is named in `backend` alone.
+
+mod config;
+mod error;
+mod model;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::media::{Detection, I420Frame};
+
+pub use config::Config;
+pub use error::DetectError;
+pub use model::{Colour, Family, Fit, InputSize, InputSpec, Model, ModelInfo};
+
+/// What a stream wants of its detections. May change between two frames.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The lowest score that is reported, 0 to 1.
+    pub confidence: f32,
+    /// Of two boxes that overlap by more than this IoU, non-maximum suppression keeps the better; 0 to 1.
+    pub iou: f32,
+    /// Names of the classes that are reported; `None` for all.
+    pub classes: Option<Arc<[String]>>,
+    /// The most objects reported for one picture: the best by score.
+    pub max_detections: usize,
+}
+
+/// A picture to look at.
+#[derive(Clone, Copy, Debug)]
+pub enum Picture<'a> {
+    /// A decoded video frame, BT.601 limited range.
+    I420(&'a I420Frame),
+    /// Interleaved 8-bit RGB rows without padding: `width * height * 3` bytes.
+    Rgb {
+        /// The samples.
+        data: &'a [u8],
+        /// Pixels in a row.
+        width: usize,
+        /// Rows.
+        height: usize,
+    },
+}
+
+impl Picture<'_> {
+    /// Width and height in pixels.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        match self {
+            Self::I420(frame) => (frame.width(), frame.height()),
+            Self::Rgb { width, height, .. } => (*width, *height),
+        }
+    }
+}
+
+/// What a detector found in one picture, and what that cost.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The objects, best score first, boxes in source pixels and inside the picture.
+    pub items: Vec<Detection>,
+    /// Picture to input tensor.
+    pub preprocess: Duration,
+    /// The model itself.
+    pub infer: Duration,
+    /// Raw outputs to objects.
+    pub postprocess: Duration,
+}
+
+/// Something that finds objects in pictures. Owns its buffers, and belongs to one thread at a time.
+pub trait Detector: Send {
+    /// Looks at `picture` and blocks until it is done.
+    ///
+    /// # Errors
+    /// [`DetectError::Frame`]: this picture is lost, the next may be fine.
+    fn detect(&mut self, picture: Picture<'_>, settings: &Settings) -> Result<Found, DetectError>;
+}

@@ -1,0 +1,41 @@
+//! What can go wrong, split by consequence.
+
+use std::path::PathBuf;
+
+/// Errors of this room.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DetectError {
+    /// The ONNX Runtime's library cannot be used: no model can run until the set-up is mended.
+    #[error(
+        "the ONNX Runtime library `{path}` cannot be used: {reason}; run `make setup`, or name a libonnxruntime 1.24 or \
+         newer with `--onnxruntime PATH` or `ORT_DYLIB_PATH`"
+    )]
+    Runtime {
+        /// The path that was tried.
+        path: PathBuf,
+        /// What the loader or the library said.
+        reason: String,
+    },
+    /// There is no such model: a server goes on with the built-in motion detector.
+    #[error("model `{model}` is not there (looked for {looked}); {fix}")]
+    Missing {
+        /// The name or path asked for.
+        model: String,
+        /// The paths that were looked at.
+        looked: String,
+        /// What to do about it.
+        fix: String,
+    },
+    /// The model is there and cannot be used: refused at start.
+    #[error("model `{model}` cannot be used: {reason}")]
+    Unusable {
+        /// The name or path asked for.
+        model: String,
+        /// What was found, and what was expected.
+        reason: String,
+    },
+    /// This one picture failed: it is skipped and counted.
+    #[error("the picture could not be examined: {0}")]
+    Frame(String),
+}
