@@ -10,7 +10,10 @@
 
 mod config;
 mod error;
+mod labels;
+pub mod manifest;
 mod model;
+pub mod nms;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +22,7 @@ use crate::media::{Detection, I420Frame};
 
 pub use config::Config;
 pub use error::DetectError;
+pub use manifest::Manifest;
 pub use model::{Colour, Family, Fit, InputSize, InputSpec, Model, ModelInfo};
 
 /// What a stream wants of its detections. May change between two frames.
