@@ -14,6 +14,7 @@ mod labels;
 pub mod manifest;
 mod model;
 pub mod nms;
+pub mod preprocess;
 
 use std::sync::Arc;
 use std::time::Duration;

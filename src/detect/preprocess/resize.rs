@@ -1,0 +1,263 @@
+//! Bilinear resize of one 8-bit plane, bit for bit as OpenCV's `resize(…, INTER_LINEAR)` does it.
+//!
+//! Models were judged with that arithmetic (`modules/imgproc/src/resize.cpp`): half-pixel centres, no antialiasing,
+//! coefficients of 11 bits, the horizontal sum cut to 15 bits before the vertical one. Exact float arithmetic, or an
+//! antialiased filter, moves boxes by pixels.
+
+/// 1.0 in the coefficients' fixed point.
+const ONE: i16 = 1 << 11;
+
+/// What one axis needs: where to read, and with which weights.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Axis {
+    /// For each target position the left (upper) source position; the right one is the next.
+    start: Vec<u32>,
+    /// For each target position the weights of the two source positions, 11 bits.
+    weight: Vec<[i16; 2]>,
+}
+
+fn positions(source: usize, target: usize) -> impl Iterator<Item = (i64, f32)> {
+    // OpenCV divides twice, and rounds to float once: `1. / (dst / src)`.
+    let scale = 1.0 / (target as f64 / source as f64);
+    (0..target).map(move |at| {
+        #[allow(clippy::cast_possible_truncation)] // as in the original: double arithmetic, then float
+        let position = ((at as f64 + 0.5) * scale - 0.5) as f32;
+        let floor = position.floor();
+        #[allow(clippy::cast_possible_truncation)] // sides are at most thousands
+        (floor as i64, position - floor)
+    })
+}
+
+#[allow(clippy::cast_possible_truncation)] // at most 2048
+fn weights(fraction: f32) -> [i16; 2] {
+    let one = f32::from(ONE);
+    [((1.0 - fraction) * one).round_ties_even() as i16, (fraction * one).round_ties_even() as i16]
+}
+
+impl Axis {
+    /// Along a row: at the edges the nearest sample alone.
+    fn horizontal(source: usize, target: usize) -> Self {
+        let last = source as i64 - 1;
+        let mut axis = Self::default();
+        for (floor, fraction) in positions(source, target) {
+            let (floor, weight) = match floor {
+                _ if floor < 0 => (0, [ONE, 0]),
+                // The pair is read one to the left, so that it lies inside the row; a row of one sample is doubled.
+                _ if floor >= last => ((last - 1).max(0), if last > 0 { [0, ONE] } else { [ONE, 0] }),
+                _ => (floor, weights(fraction)),
+            };
+            axis.start.push(u32::try_from(floor).unwrap_or(0));
+            axis.weight.push(weight);
+        }
+        axis
+    }
+}
+
+/// For each target row the two source rows and their weights: at the edges the same row twice, weighted.
+fn vertical(source: usize, target: usize) -> Vec<([usize; 2], [i16; 2])> {
+    let last = source as i64 - 1;
+    let row = |at: i64| usize::try_from(at.clamp(0, last)).unwrap_or(0);
+    positions(source, target).map(|(floor, fraction)| ([row(floor), row(floor + 1)], weights(fraction))).collect()
+}
+
+/// Resizes planes of one size to one other size. Makes its tables once and allocates nothing afterwards.
+#[derive(Debug)]
+pub struct Resizer {
+    source: (usize, usize),
+    target: (usize, usize),
+    columns: Axis,
+    rows: Vec<([usize; 2], [i16; 2])>,
+    /// The two samples that each target column mixes, for two source rows.
+    pairs: [Vec<[u8; 2]>; 2],
+    /// Two source rows after the horizontal step, 15 bits, and which rows they are.
+    mixed: [Vec<i16>; 2],
+    held: [Option<usize>; 2],
+}
+
+impl Resizer {
+    /// Tables from `source` to `target`, both (width, height) in samples and at least 1×1.
+    #[must_use]
+    pub fn new(source: (usize, usize), target: (usize, usize)) -> Self {
+        let source = (source.0.max(1), source.1.max(1));
+        Self {
+            source,
+            target,
+            columns: Axis::horizontal(source.0, target.0),
+            rows: vertical(source.1, target.1),
+            pairs: [vec![[0; 2]; target.0], vec![[0; 2]; target.0]],
+            mixed: [vec![0; target.0], vec![0; target.0]],
+            held: [None; 2],
+        }
+    }
+
+    /// Width and height of what it reads.
+    #[must_use]
+    pub fn source(&self) -> (usize, usize) {
+        self.source
+    }
+
+    /// Writes the resized `plane` into `out`, both without padding. Samples that are not there are left out: a plane
+    /// that is too short gives fewer rows.
+    pub fn resize(&mut self, plane: &[u8], out: &mut [u8]) {
+        let (width, _) = self.source;
+        if self.source == self.target {
+            let len = plane.len().min(out.len());
+            if let (Some(out), Some(plane)) = (out.get_mut(..len), plane.get(..len)) {
+                out.copy_from_slice(plane);
+            }
+            return;
+        }
+        self.held = [None; 2];
+        let Self { columns, rows, pairs, mixed, held, target, .. } = self;
+        let source_row = |at: usize| plane.get(at * width..(at + 1) * width);
+        for ((wanted, weight), out) in rows.iter().zip(out.chunks_exact_mut(target.0.max(1))) {
+            // The lower row of one target row is often the upper row of the next.
+            if held[1] == Some(wanted[0]) && held[0] != held[1] {
+                mixed.swap(0, 1);
+                held.swap(0, 1);
+            }
+            match (held[0] == Some(wanted[0]), held[1] == Some(wanted[1])) {
+                (true, true) => {}
+                (true, false) => {
+                    let Some(lower) = source_row(wanted[1]) else { return };
+                    gather(lower, columns, &mut pairs[1]);
+                    mix(&pairs[1], columns, &mut mixed[1]);
+                }
+                _ => {
+                    let (Some(upper), Some(lower)) = (source_row(wanted[0]), source_row(wanted[1])) else { return };
+                    gather_two(upper, lower, columns, pairs);
+                    mix(&pairs[0], columns, &mut mixed[0]);
+                    mix(&pairs[1], columns, &mut mixed[1]);
+                }
+            }
+            *held = [Some(wanted[0]), Some(wanted[1])];
+            blend(&mixed[0], &mixed[1], *weight, out);
+        }
+    }
+}
+
+/// The two samples at `at`, or one sample twice in a row of one.
+fn pair(row: &[u8], at: usize) -> [u8; 2] {
+    match row.get(at..at + 2) {
+        Some(&[a, b]) => [a, b],
+        _ => [row.first().copied().unwrap_or_default(); 2],
+    }
+}
+
+fn gather(row: &[u8], columns: &Axis, pairs: &mut [[u8; 2]]) {
+    for (out, &at) in pairs.iter_mut().zip(&columns.start) {
+        *out = pair(row, at as usize);
+    }
+}
+
+/// The same for two rows of equal length at once: one bounds check for both.
+fn gather_two(upper: &[u8], lower: &[u8], columns: &Axis, pairs: &mut [Vec<[u8; 2]>; 2]) {
+    let [above, below] = pairs;
+    let lower = lower.get(..upper.len()).unwrap_or(lower);
+    for ((above, below), &at) in above.iter_mut().zip(below.iter_mut()).zip(&columns.start) {
+        let at = at as usize;
+        *above = pair(upper, at);
+        *below = pair(lower, at);
+    }
+}
+
+/// The horizontal step: the weighted sum of each pair, 19 bits, cut to 15.
+fn mix(pairs: &[[u8; 2]], columns: &Axis, out: &mut [i16]) {
+    for ((out, pair), weight) in out.iter_mut().zip(pairs).zip(&columns.weight) {
+        let sum = i32::from(pair[0]) * i32::from(weight[0]) + i32::from(pair[1]) * i32::from(weight[1]);
+        #[allow(clippy::cast_possible_truncation)] // at most 255 · 2048 / 16 = 32640
+        {
+            *out = (sum >> 4) as i16;
+        }
+    }
+}
+
+/// The vertical step, with the original's two cuts.
+fn blend(upper: &[i16], lower: &[i16], weight: [i16; 2], out: &mut [u8]) {
+    let [a, b] = weight.map(i32::from);
+    for ((out, &upper), &lower) in out.iter_mut().zip(upper).zip(lower) {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to 255 by construction
+        {
+            let sum = ((i32::from(upper) * a) >> 16) as i16 + ((i32::from(lower) * b) >> 16) as i16;
+            *out = ((sum + 2) >> 2) as u8;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn resized(plane: &[u8], source: (usize, usize), target: (usize, usize)) -> Vec<u8> {
+        let mut out = vec![0; target.0 * target.1];
+        Resizer::new(source, target).resize(plane, &mut out);
+        out
+    }
+
+    #[test]
+    fn the_same_size_is_a_copy() {
+        let plane: Vec<u8> = (0..12).collect();
+        assert_eq!(resized(&plane, (4, 3), (4, 3)), plane);
+    }
+
+    #[test]
+    fn half_the_size_is_the_rounded_mean_of_four() {
+        assert_eq!(resized(&[0, 1, 10, 20, 1, 1, 30, 41], (4, 2), (2, 1)), [1, 25]);
+    }
+
+    /// `cv2.resize(np.array([[0, 100, 200], [50, 150, 250]], np.uint8), (5, 4))`, OpenCV 4.14.
+    #[test]
+    fn enlarging_gives_what_opencv_gives() {
+        assert_eq!(
+            resized(&[0, 100, 200, 50, 150, 250], (3, 2), (5, 4)),
+            [0, 40, 100, 160, 200, 13, 52, 113, 173, 213, 38, 77, 138, 198, 238, 50, 90, 150, 210, 250]
+        );
+    }
+
+    #[test]
+    fn a_plane_that_is_too_short_gives_fewer_rows() {
+        let mut out = [7; 4];
+        Resizer::new((4, 4), (2, 2)).resize(&[0; 8], &mut out);
+        assert_eq!(out, [0, 0, 7, 7]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_flat_plane_stays_flat(value: u8, w in 1usize..40, h in 1usize..40, tw in 1usize..40, th in 1usize..40) {
+            let out = resized(&vec![value; w * h], (w, h), (tw, th));
+            prop_assert!(out.iter().all(|&sample| sample.abs_diff(value) <= 1), "{out:?}");
+        }
+
+        #[test]
+        fn it_stays_close_to_exact_interpolation(
+            plane in prop::collection::vec(any::<u8>(), 30 * 20), tw in 1usize..70, th in 1usize..50,
+        ) {
+            let out = resized(&plane, (30, 20), (tw, th));
+            let at = |v: f64, n: usize| {
+                let v = v.clamp(0.0, n as f64 - 1.0);
+                let low = v.floor().min(n as f64 - 2.0);
+                (low as usize, v - low)
+            };
+            for y in 0..th {
+                for x in 0..tw {
+                    let (sx, fx) = at((x as f64 + 0.5) * 30.0 / tw as f64 - 0.5, 30);
+                    let (sy, fy) = at((y as f64 + 0.5) * 20.0 / th as f64 - 0.5, 20);
+                    let p = |x: usize, y: usize| f64::from(plane[y * 30 + x]);
+                    let exact = (1.0 - fy) * ((1.0 - fx) * p(sx, sy) + fx * p(sx + 1, sy))
+                        + fy * ((1.0 - fx) * p(sx, sy + 1) + fx * p(sx + 1, sy + 1));
+                    prop_assert!((exact - f64::from(out[y * tw + x])).abs() <= 1.3);
+                }
+            }
+        }
+
+        #[test]
+        fn a_resizer_gives_the_same_again(plane in prop::collection::vec(any::<u8>(), 9 * 7), tw in 1usize..20, th in 1usize..20) {
+            let mut resizer = Resizer::new((9, 7), (tw, th));
+            let (mut first, mut second) = (vec![0; tw * th], vec![0; tw * th]);
+            resizer.resize(&plane, &mut first);
+            resizer.resize(&plane, &mut second);
+            prop_assert_eq!(first, second);
+        }
+    }
+}
