@@ -8,11 +8,15 @@
 //! from its raw outputs to boxes in source pixels; the pool of threads that does it beside the video. Does not belong
 //! here: decoding, drawing, and who watches the result. The ONNX Runtime is named in `backend` alone.
 
+pub mod backend;
 mod config;
 mod error;
+pub mod heads;
 mod labels;
+mod load;
 pub mod manifest;
 mod model;
+mod network;
 pub mod nms;
 pub mod preprocess;
 

@@ -1,0 +1,220 @@
+//! From a model's name to a model that is known to work.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::backend::{Session, find_library};
+use super::heads::identify;
+use super::manifest::{Manifest, Source};
+use super::model::{Model, ModelInfo};
+use super::network::{NetworkDetector, unusable};
+use super::nms::NmsMode;
+use super::{Config, DetectError, Detector, InputSpec, Picture, Settings};
+use crate::media::I420Frame;
+
+/// A model's file, with its manifest where there is one.
+#[derive(Debug, PartialEq)]
+struct Found {
+    path: PathBuf,
+    manifest: Option<Manifest>,
+}
+
+impl Model {
+    /// Finds the configured model, loads it, and lets it look at one grey picture.
+    ///
+    /// `config.model` is the name of a manifest (in the models folder, or one that comes with the program), the name of
+    /// an `.onnx` file in the models folder, or a path. Without a manifest the family is read from the graph.
+    ///
+    /// # Errors
+    /// [`DetectError::Missing`] when the file is not there; [`DetectError::Runtime`] without the ONNX Runtime;
+    /// [`DetectError::Unusable`] for everything else that is wrong with it.
+    pub fn load(config: &Config) -> Result<Self, DetectError> {
+        let Found { path, manifest } = find(config)?;
+        let library = find_library(config.onnxruntime.as_deref());
+        let threads = config.threads.unwrap_or(1);
+        let session = Session::open(&library, &path, threads)?;
+        let (info, input, nms) = describe(config, &path, manifest, &session)?;
+        let info = Arc::new(info);
+        let mut first = NetworkDetector::new(Arc::clone(&info), input, nms, session)?;
+        rehearse(&mut first, &info)?;
+
+        // The session that proved the model serves the first who asks.
+        let first = Mutex::new(Some(first));
+        let maker = Arc::clone(&info);
+        Ok(Self::new((*info).clone(), false, move || {
+            let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let detector = match ready {
+                Some(detector) => detector,
+                None => {
+                    let session = Session::open(&library, &path, threads)?;
+                    NetworkDetector::new(Arc::clone(&maker), input, nms, session)?
+                }
+            };
+            Ok(Box::new(detector) as Box<dyn Detector>)
+        }))
+    }
+}
+
+/// Looks at one grey picture: a graph with open sides shows only now what it gives, and the first run is slow.
+fn rehearse(detector: &mut NetworkDetector, info: &ModelInfo) -> Result<(), DetectError> {
+    let settings = Settings { confidence: 1.0, iou: 1.0, classes: None, max_detections: 1 };
+    match detector.detect(Picture::I420(&I420Frame::black(640, 480)), &settings) {
+        Err(DetectError::Frame(reason)) => Err(DetectError::Unusable {
+            model: info.name.to_string(),
+            reason: format!("it fails on a picture of 640×480 pixels: {reason}"),
+        }),
+        result => result.map(drop),
+    }
+}
+
+fn describe(
+    config: &Config,
+    path: &Path,
+    manifest: Option<Manifest>,
+    session: &Session,
+) -> Result<(ModelInfo, InputSpec, NmsMode), DetectError> {
+    if let Some(manifest) = manifest {
+        let labels = manifest.labels();
+        let info = ModelInfo {
+            name: manifest.name.into(),
+            family: manifest.family,
+            labels,
+            input: Some(manifest.input),
+            confidence: manifest.confidence,
+            iou: manifest.iou,
+            licence: manifest.licence,
+            source: manifest.source.as_ref().map(Source::describe),
+            assumed: Vec::new(),
+        };
+        return Ok((info, manifest.input, manifest.nms));
+    }
+    let found = identify(session.graph()).map_err(|expected| unusable(&config.model, session.graph(), &expected))?;
+    found.input.validate().map_err(|expected| unusable(&config.model, session.graph(), &expected))?;
+    let info = ModelInfo {
+        name: path.file_stem().map_or_else(|| config.model.clone(), |stem| stem.to_string_lossy().into_owned()).into(),
+        family: found.family,
+        labels: found.labels.iter().map(|label| Arc::from(label.as_str())).collect(),
+        input: Some(found.input),
+        confidence: found.confidence,
+        iou: found.iou,
+        licence: None,
+        source: None,
+        assumed: found.assumed,
+    };
+    Ok((info, found.input, found.nms))
+}
+
+/// Finds the file and the manifest of `config.model`.
+fn find(config: &Config) -> Result<Found, DetectError> {
+    let Config { model, models_dir, .. } = config;
+    let missing = |path: &Path, fix: String| DetectError::Missing {
+        model: model.clone(),
+        looked: path.display().to_string(),
+        fix,
+    };
+    if model.contains(['/', '\\']) || Path::new(model).extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx")) {
+        let path = PathBuf::from(model);
+        if !path.is_file() {
+            return Err(missing(&path, "name the path of an .onnx file".into()));
+        }
+        let manifest = Manifest::read(&path.with_extension("toml"))?;
+        return Ok(Found { path, manifest });
+    }
+    let local = Manifest::read(&models_dir.join(format!("{model}.toml")))?;
+    let known = match local {
+        Some(manifest) => Some(manifest),
+        None => Manifest::shipped(model)?,
+    };
+    let Some(manifest) = known else {
+        let path = models_dir.join(format!("{model}.onnx"));
+        if path.is_file() {
+            return Ok(Found { path, manifest: None });
+        }
+        let names: Vec<_> = Manifest::shipped_names().collect();
+        return Err(DetectError::Unusable {
+            model: model.clone(),
+            reason: format!(
+                "there is no model of that name; known are {}, motion, and what lies in {} as NAME.onnx",
+                names.join(", "),
+                models_dir.display()
+            ),
+        });
+    };
+    let path = models_dir.join(&manifest.file);
+    if path.is_file() {
+        return Ok(Found { path, manifest: Some(manifest) });
+    }
+    Err(missing(
+        &path,
+        match &manifest.source {
+            Some(Source::Wheel(_)) => format!("run `sightline models pull {model}`"),
+            Some(source @ Source::Repository(_)) => {
+                format!("put {} there as {}", source.describe(), manifest.file)
+            }
+            None => "put the file there".into(),
+        },
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(model: &str, models_dir: &Path) -> Config {
+        Config { model: model.into(), models_dir: models_dir.into(), ..Config::default() }
+    }
+
+    #[test]
+    fn a_known_model_without_its_file_says_how_to_get_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Model::load(&config("face", folder.path())).unwrap_err();
+        assert!(matches!(error, DetectError::Missing { .. }));
+        let text = error.to_string();
+        assert!(text.contains("sightline models pull face") && text.contains("face.onnx"), "{text}");
+        let text = Model::load(&config("yolox-nano", folder.path())).unwrap_err().to_string();
+        assert!(text.contains("github.com") && text.contains("yolox_nano_416.onnx"), "{text}");
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_the_known_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Model::load(&config("fase", folder.path())).unwrap_err();
+        assert!(matches!(error, DetectError::Unusable { .. }));
+        assert!(error.to_string().contains("face, yolox-nano"), "{error}");
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_is_missing() {
+        let error = Model::load(&config("./nowhere.onnx", Path::new("/nonexistent"))).unwrap_err();
+        assert!(matches!(error, DetectError::Missing { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_manifest_in_the_models_folder_wins_over_the_shipped_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = include_str!("../../models/face.toml").replace("confidence = 0.5", "confidence = 0.7");
+        std::fs::write(folder.path().join("face.toml"), text).unwrap();
+        std::fs::write(folder.path().join("face.onnx"), "").unwrap();
+        let found = find(&config("face", folder.path())).unwrap();
+        assert_eq!(found.path, folder.path().join("face.onnx"));
+        assert!((found.manifest.unwrap().confidence - 0.7).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_bare_file_in_the_models_folder_goes_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("mine.onnx"), "").unwrap();
+        let found = find(&config("mine", folder.path())).unwrap();
+        assert_eq!(found, Found { path: folder.path().join("mine.onnx"), manifest: None });
+    }
+
+    #[test]
+    fn a_broken_manifest_beside_the_model_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.onnx");
+        std::fs::write(&path, "").unwrap();
+        std::fs::write(folder.path().join("mine.toml"), "family = 3").unwrap();
+        let error = find(&config(path.to_str().unwrap(), folder.path())).unwrap_err().to_string();
+        assert!(error.contains("mine.toml"), "{error}");
+    }
+}

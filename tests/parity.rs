@@ -1,0 +1,305 @@
+//! Our detections against those of the reference (ONNX Runtime and OpenCV in Python), on the same pictures.
+//!
+//! Needs the shared media (`SIGHTLINE_SHARED`, else `../shared`), the ONNX Runtime, and for CenterFace the pulled model
+//! (`SIGHTLINE_MODELS`, else `.sightline/models`); prints a line and passes where one of them is absent.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sightline::detect::{Config, DetectError, Detector, Family, Model, Picture};
+use sightline::media::{BBox, Detection, I420Frame, Plane};
+use yuv::{YuvConversionMode, YuvPlanarImageMut, YuvRange, YuvStandardMatrix};
+
+/// How far an edge may be off, in source pixels.
+const EDGE: f32 = 1.0;
+/// How far a score may be off.
+const SCORE: f32 = 0.01;
+/// Detections this near to the threshold may be there or not.
+const DOUBT: f32 = 0.02;
+
+#[derive(Deserialize)]
+struct Reference {
+    spec: Spec,
+    images: BTreeMap<String, ReferenceImage>,
+}
+
+#[derive(Deserialize)]
+struct Spec {
+    score_thr: f32,
+}
+
+#[derive(Deserialize)]
+struct ReferenceImage {
+    width: usize,
+    height: usize,
+    detections: Vec<ReferenceDetection>,
+}
+
+#[derive(Deserialize)]
+struct ReferenceDetection {
+    #[serde(rename = "box")]
+    bbox: [f32; 4],
+    score: f32,
+    class_id: u32,
+    class_name: String,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn media() -> Option<PathBuf> {
+    let shared = std::env::var_os("SIGHTLINE_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+    let media = shared.join("media");
+    if media.join("reference").is_dir() {
+        return Some(media);
+    }
+    println!("skipped: no shared media (set SIGHTLINE_SHARED)");
+    None
+}
+
+fn pulled_models() -> PathBuf {
+    std::env::var_os("SIGHTLINE_MODELS").map_or_else(|| root().join(".sightline/models"), PathBuf::from)
+}
+
+/// The model, or `None` with a printed line when its file or the runtime is not on this machine.
+fn load(model: &str, models_dir: PathBuf) -> Option<Model> {
+    match Model::load(&Config { model: model.into(), models_dir, ..Config::default() }) {
+        Ok(model) => Some(model),
+        Err(error @ (DetectError::Missing { .. } | DetectError::Runtime { .. })) => {
+            println!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+struct Rgb {
+    data: Vec<u8>,
+    width: usize,
+    height: usize,
+}
+
+impl Rgb {
+    fn open(path: &Path) -> Self {
+        let image = image::open(path).unwrap().into_rgb8();
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        Self { data: image.into_raw(), width, height }
+    }
+
+    fn picture(&self) -> Picture<'_> {
+        Picture::Rgb { data: &self.data, width: self.width, height: self.height }
+    }
+
+    /// The same picture as a camera would send it.
+    fn to_i420(&self) -> I420Frame {
+        let (width, height) = (u32::try_from(self.width).unwrap(), u32::try_from(self.height).unwrap());
+        let mut planar = YuvPlanarImageMut::<u8>::alloc(width, height, yuv::YuvChromaSubsampling::Yuv420);
+        yuv::rgb_to_yuv420(
+            &mut planar,
+            &self.data,
+            width * 3,
+            YuvRange::Limited,
+            YuvStandardMatrix::Bt601,
+            YuvConversionMode::Balanced,
+        )
+        .unwrap();
+        let mut frame = I420Frame::black(self.width, self.height);
+        frame.copy_plane_from(Plane::Y, planar.y_plane.borrow(), planar.y_stride as usize);
+        frame.copy_plane_from(Plane::U, planar.u_plane.borrow(), planar.u_stride as usize);
+        frame.copy_plane_from(Plane::V, planar.v_plane.borrow(), planar.v_stride as usize);
+        frame
+    }
+}
+
+fn reference(media: &Path, name: &str) -> Reference {
+    let text = std::fs::read_to_string(media.join(format!("reference/{name}.json"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn detect(detector: &mut dyn Detector, model: &Model, picture: Picture<'_>, confidence: f32) -> Vec<Detection> {
+    let mut settings = model.settings(&Config { max_detections: 1000, ..Config::default() });
+    settings.confidence = confidence;
+    detector.detect(picture, &settings).unwrap().items
+}
+
+fn far(a: &BBox, b: &[f32; 4]) -> f32 {
+    [a.x1 - b[0], a.y1 - b[1], a.x2 - b[2], a.y2 - b[3]].into_iter().fold(0.0, |worst, d| worst.max(d.abs()))
+}
+
+/// Holds every image of the reference against ours, one to one.
+fn hold(model: &Model, media: &Path, name: &str) {
+    let reference = reference(media, name);
+    let threshold = reference.spec.score_thr;
+    assert!((model.info().confidence - threshold).abs() < 0.051, "the model's own threshold is about the reference's");
+    let mut detector = model.detector().unwrap();
+    let (mut compared, mut worst_edge, mut worst_score) = (0, 0.0f32, 0.0f32);
+    for (file, expected) in &reference.images {
+        let image = Rgb::open(&media.join("images").join(file));
+        assert_eq!((image.width, image.height), (expected.width, expected.height), "{file}");
+        // Asked below the threshold, so that one that slipped under it is still found.
+        let mut ours = detect(&mut *detector, model, image.picture(), threshold - DOUBT);
+        for wanted in &expected.detections {
+            let partner = ours.iter().position(|found| {
+                found.class_id == wanted.class_id
+                    && far(&found.bbox, &wanted.bbox) <= EDGE
+                    && (found.confidence - wanted.score).abs() <= SCORE
+            });
+            let Some(partner) = partner else {
+                assert!(
+                    wanted.score < threshold + DOUBT,
+                    "{name} {file}: no {} {:.3} at {:?} among {ours:#?}",
+                    wanted.class_name,
+                    wanted.score,
+                    wanted.bbox
+                );
+                continue;
+            };
+            let found = ours.swap_remove(partner);
+            if !found.class_name.starts_with("class ") {
+                assert_eq!(*found.class_name, *wanted.class_name);
+            }
+            worst_edge = worst_edge.max(far(&found.bbox, &wanted.bbox));
+            worst_score = worst_score.max((found.confidence - wanted.score).abs());
+            compared += 1;
+        }
+        let invented: Vec<_> = ours.iter().filter(|found| found.confidence >= threshold + DOUBT).collect();
+        assert!(invented.is_empty(), "{name} {file}: the reference knows nothing of {invented:#?}");
+    }
+    assert!(compared > 0, "{name}: nothing was compared");
+    println!("{name}: {compared} detections agree; worst edge {worst_edge:.3} px, worst score {worst_score:.4}");
+}
+
+/// Holds the reference's clear detections against those that the same picture gives as I420, where chroma is halved and
+/// rounded: each has a partner of its class that overlaps it well.
+fn hold_video(model: &Model, media: &Path, name: &str, sure: f32) {
+    let mut detector = model.detector().unwrap();
+    let mut compared = 0;
+    for (file, expected) in &reference(media, name).images {
+        let frame = Rgb::open(&media.join("images").join(file)).to_i420();
+        let ours = detect(&mut *detector, model, Picture::I420(&frame), sure / 2.0);
+        for wanted in expected.detections.iter().filter(|wanted| wanted.score >= sure) {
+            let [x1, y1, x2, y2] = wanted.bbox;
+            let target = BBox::new(x1, y1, x2, y2);
+            let partner = ours.iter().find(|found| {
+                found.class_id == wanted.class_id
+                    && found.bbox.iou(&target) >= 0.8
+                    && (found.confidence - wanted.score).abs() <= 0.15
+            });
+            assert!(partner.is_some(), "{name} {file}: no {} at {target:?} among {ours:#?}", wanted.class_name);
+            compared += 1;
+        }
+    }
+    assert!(compared > 0, "{name}: nothing was compared");
+    println!("{name} as I420: {compared} clear detections found again");
+}
+
+#[test]
+fn yolox_nano_agrees_with_the_reference() {
+    let Some(media) = media() else { return };
+    let Some(model) = load("yolox-nano", media.join("models")) else { return };
+    hold(&model, &media, "yolox_nano_416");
+    hold_video(&model, &media, "yolox_nano_416", 0.5);
+}
+
+#[test]
+fn light_person_agrees_with_the_reference() {
+    let Some(media) = media() else { return };
+    let Some(model) = load("light-person", media.join("models")) else { return };
+    hold(&model, &media, "light_person_192");
+}
+
+#[test]
+fn centerface_agrees_with_the_reference() {
+    let Some(media) = media() else { return };
+    let Some(model) = load("face", pulled_models()) else { return };
+    hold(&model, &media, "centerface_320");
+    hold_video(&model, &media, "centerface_320", 0.6);
+}
+
+#[test]
+fn an_ultralytics_model_without_a_manifest_agrees_with_the_reference() {
+    let Some(media) = media() else { return };
+    let path = media.join("models/agpl_test_only/yolo11n_int8_320.onnx");
+    let Some(model) = load(path.to_str().unwrap(), pulled_models()) else { return };
+    let info = model.info();
+    assert_eq!((info.family, info.labels.len(), &*info.labels[79]), (Family::Ultralytics, 80, "toothbrush"));
+    assert!(info.assumed.is_empty(), "the file says everything itself: {:?}", info.assumed);
+    hold(&model, &media, "yolo11n_int8_320");
+    hold_video(&model, &media, "yolo11n_int8_320", 0.5);
+}
+
+#[test]
+fn a_yolox_model_without_a_manifest_is_recognised_and_agrees() {
+    let Some(media) = media() else { return };
+    let path = media.join("models/yolox_nano_416.onnx");
+    let Some(model) = load(path.to_str().unwrap(), pulled_models()) else { return };
+    assert_eq!(model.info().family, Family::Yolox);
+    assert!(model.info().assumed.iter().any(|line| line.contains("COCO")), "{:?}", model.info().assumed);
+    hold(&model, &media, "yolox_nano_416");
+}
+
+/// What `Model::load` says to a file that it must refuse; `None` without a runtime.
+fn refusal(path: &Path) -> Option<String> {
+    let config = Config { model: path.to_str().unwrap().into(), ..Config::default() };
+    match Model::load(&config) {
+        Err(error @ DetectError::Runtime { .. }) => {
+            println!("skipped: {error}");
+            None
+        }
+        Err(error @ DetectError::Unusable { .. }) => Some(error.to_string()),
+        other => panic!("{}: {other:?}", path.display()),
+    }
+}
+
+#[test]
+fn models_of_other_families_are_refused_with_what_was_found() {
+    let Some(media) = media() else { return };
+    for (file, found) in [
+        ("ultraface_rfb_320.onnx", "`scores` f32[1,4420,2]"),
+        ("yunet_n_320.onnx", "`kps_8` f32[1,1600,10]"),
+        ("nanodet_m_320.onnx", "`dis_pred_stride_8` f32[1,1600,32]"),
+        ("deimv2_atto_320.onnx", "orig_target_sizes"),
+        ("agpl_test_only/yolov10n_fp32deq_640.onnx", "f32[1,300,6]"),
+    ] {
+        let Some(text) = refusal(&media.join("models").join(file)) else { return };
+        assert!(text.contains(found) && (text.contains("expected") || text.contains("recognised")), "{text}");
+    }
+}
+
+#[test]
+fn a_truncated_model_is_refused_and_nothing_breaks() {
+    let Some(media) = media() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let whole = std::fs::read(media.join("models/yolox_nano_416.onnx")).unwrap();
+    for len in [0, 1, 100, whole.len() / 2, whole.len() - 1] {
+        let path = folder.path().join("cut.onnx");
+        std::fs::write(&path, &whole[..len]).unwrap();
+        let Some(text) = refusal(&path) else { return };
+        assert!(text.contains("cut.onnx"), "{text}");
+    }
+}
+
+#[test]
+fn settings_choose_classes_and_bound_the_number() {
+    let Some(media) = media() else { return };
+    let Some(model) = load("yolox-nano", media.join("models")) else { return };
+    let image = Rgb::open(&media.join("images/street_london_f060.png"));
+    let mut detector = model.detector().unwrap();
+    let mut settings = model.settings(&Config::default());
+    let all = detector.detect(image.picture(), &settings).unwrap().items;
+    assert!(all.is_sorted_by(|a, b| a.confidence >= b.confidence), "best first");
+    let name = all[0].class_name.clone();
+    settings.classes = Some([name.to_string()].into());
+    let chosen = detector.detect(image.picture(), &settings).unwrap().items;
+    assert!(!chosen.is_empty() && chosen.iter().all(|found| found.class_name == name));
+    settings.classes = Some(["no such thing".to_string()].into());
+    assert_eq!(detector.detect(image.picture(), &settings).unwrap().items, []);
+    settings.classes = None;
+    settings.max_detections = 1;
+    assert_eq!(detector.detect(image.picture(), &settings).unwrap().items, all[..1]);
+    settings.confidence = 0.0;
+    settings.max_detections = 1000;
+    assert!(detector.detect(image.picture(), &settings).unwrap().items.len() <= 1000, "every anchor is a candidate");
+}
