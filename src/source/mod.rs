@@ -3,6 +3,10 @@
 //! Belongs here: whatever brings H.264 in, and what turns it into whole access units in decoding order. Does not belong
 //! here: decoding, pictures, sessions, and the order of the pipeline.
 
+mod error;
+pub mod file;
 pub mod nal;
 pub mod rtp;
 pub mod sps;
+
+pub use error::SourceError;

@@ -7,10 +7,12 @@
 mod assemble;
 mod depacketize;
 mod lookahead;
+mod outcome;
 mod payload;
 mod reorder;
 
-pub use assemble::{Assembled, Assembler, AssemblerConfig, Counters, Reason};
+pub use assemble::{Assembler, AssemblerConfig};
 pub use depacketize::{Broken, Depacketizer};
+pub use outcome::{Assembled, Counters, Reason};
 pub use payload::{PayloadKind, UnitError};
 pub use reorder::{Pushed, ReorderBuffer};
