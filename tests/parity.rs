@@ -13,6 +13,9 @@ use yuv::{YuvConversionMode, YuvPlanarImageMut, YuvRange, YuvStandardMatrix};
 
 /// How far an edge may be off, in source pixels.
 const EDGE: f32 = 1.0;
+/// The same for a model whose activations are quantised while it runs: a last bit of a sigmoid, which differs between
+/// CPUs, becomes a step of the quantiser. The reference's own script gives a box that is 1.55 pixels off on an AVX2 machine.
+const EDGE_QUANTISED: f32 = 2.0;
 /// How far a score may be off.
 const SCORE: f32 = 0.01;
 /// Detections this near to the threshold may be there or not.
@@ -129,7 +132,7 @@ fn far(a: &BBox, b: &[f32; 4]) -> f32 {
 }
 
 /// Holds every image of the reference against ours, one to one.
-fn hold(model: &Model, media: &Path, name: &str) {
+fn hold(model: &Model, media: &Path, name: &str, edge: f32) {
     let reference = reference(media, name);
     let threshold = reference.spec.score_thr;
     assert!((model.info().confidence - threshold).abs() < 0.051, "the model's own threshold is about the reference's");
@@ -143,7 +146,7 @@ fn hold(model: &Model, media: &Path, name: &str) {
         for wanted in &expected.detections {
             let partner = ours.iter().position(|found| {
                 found.class_id == wanted.class_id
-                    && far(&found.bbox, &wanted.bbox) <= EDGE
+                    && far(&found.bbox, &wanted.bbox) <= edge
                     && (found.confidence - wanted.score).abs() <= SCORE
             });
             let Some(partner) = partner else {
@@ -199,7 +202,7 @@ fn hold_video(model: &Model, media: &Path, name: &str, sure: f32) {
 fn yolox_nano_agrees_with_the_reference() {
     let Some(media) = media() else { return };
     let Some(model) = load("yolox-nano", media.join("models")) else { return };
-    hold(&model, &media, "yolox_nano_416");
+    hold(&model, &media, "yolox_nano_416", EDGE);
     hold_video(&model, &media, "yolox_nano_416", 0.5);
 }
 
@@ -207,14 +210,14 @@ fn yolox_nano_agrees_with_the_reference() {
 fn light_person_agrees_with_the_reference() {
     let Some(media) = media() else { return };
     let Some(model) = load("light-person", media.join("models")) else { return };
-    hold(&model, &media, "light_person_192");
+    hold(&model, &media, "light_person_192", EDGE);
 }
 
 #[test]
 fn centerface_agrees_with_the_reference() {
     let Some(media) = media() else { return };
     let Some(model) = load("face", pulled_models()) else { return };
-    hold(&model, &media, "centerface_320");
+    hold(&model, &media, "centerface_320", EDGE);
     hold_video(&model, &media, "centerface_320", 0.6);
 }
 
@@ -226,7 +229,7 @@ fn an_ultralytics_model_without_a_manifest_agrees_with_the_reference() {
     let info = model.info();
     assert_eq!((info.family, info.labels.len(), &*info.labels[79]), (Family::Ultralytics, 80, "toothbrush"));
     assert!(info.assumed.is_empty(), "the file says everything itself: {:?}", info.assumed);
-    hold(&model, &media, "yolo11n_int8_320");
+    hold(&model, &media, "yolo11n_int8_320", EDGE_QUANTISED);
     hold_video(&model, &media, "yolo11n_int8_320", 0.5);
 }
 
@@ -237,7 +240,7 @@ fn a_yolox_model_without_a_manifest_is_recognised_and_agrees() {
     let Some(model) = load(path.to_str().unwrap(), pulled_models()) else { return };
     assert_eq!(model.info().family, Family::Yolox);
     assert!(model.info().assumed.iter().any(|line| line.contains("COCO")), "{:?}", model.info().assumed);
-    hold(&model, &media, "yolox_nano_416");
+    hold(&model, &media, "yolox_nano_416", EDGE);
 }
 
 /// What `Model::load` says to a file that it must refuse; `None` without a runtime.

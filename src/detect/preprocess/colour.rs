@@ -3,30 +3,36 @@
 //! Plain float arithmetic without branches, so that it vectorises on every target.
 
 /// What becomes of an 8-bit sample of one channel: `(sample − mean) / std`.
-#[derive(Clone, Copy, Debug)]
+///
+/// A true division: a product with the reciprocal differs in the last bit, and models with quantised activations turn
+/// that into pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalise {
-    scale: f32,
-    shift: f32,
+    /// Subtracted.
+    pub mean: f32,
+    /// Divides.
+    pub std: f32,
 }
 
 impl Normalise {
-    /// From the manifest's mean and standard deviation.
-    #[must_use]
-    pub fn new(mean: f32, std: f32) -> Self {
-        Self { scale: 1.0 / std, shift: -mean / std }
-    }
+    /// Leaves samples as they are.
+    pub const NONE: Self = Self { mean: 0.0, std: 1.0 };
 
     /// One sample.
     #[must_use]
     pub fn apply(self, sample: f32) -> f32 {
-        sample * self.scale + self.shift
+        (sample - self.mean) / self.std
     }
 }
 
 /// Normalises one row of one channel.
 pub fn normalise(samples: &[u8], rule: Normalise, out: &mut [f32]) {
-    for (out, &sample) in out.iter_mut().zip(samples) {
-        *out = rule.apply(f32::from(sample));
+    let samples = samples.iter().copied().map(f32::from);
+    // Most models want plain samples, and division is the slowest step here.
+    if rule == Normalise::NONE {
+        out.iter_mut().zip(samples).for_each(|(out, sample)| *out = sample);
+    } else {
+        out.iter_mut().zip(samples).for_each(|(out, sample)| *out = rule.apply(sample));
     }
 }
 
@@ -40,14 +46,23 @@ fn to_sample(value: f32) -> f32 {
 
 /// One row of BT.601 limited-range YUV (ITU-R BT.601-7 §2.5; 16–235 and 16–240) to normalised red, green and blue.
 pub fn yuv_to_rgb(y: &[u8], u: &[u8], v: &[u8], rules: [Normalise; 3], out: [&mut [f32]; 3]) {
+    if rules == [Normalise::NONE; 3] {
+        convert(y, u, v, out, |_, sample| sample);
+    } else {
+        convert(y, u, v, out, |channel, sample| rules[channel].apply(sample));
+    }
+}
+
+#[inline]
+fn convert(y: &[u8], u: &[u8], v: &[u8], out: [&mut [f32]; 3], finish: impl Fn(usize, f32) -> f32) {
     let [red, green, blue] = out;
     let planes = red.iter_mut().zip(green.iter_mut()).zip(blue.iter_mut());
     for (((red, green), blue), ((&y, &u), &v)) in planes.zip(y.iter().zip(u).zip(v)) {
         let luma = (f32::from(y) - 16.0) * (255.0 / 219.0);
         let (u, v) = (f32::from(u) - 128.0, f32::from(v) - 128.0);
-        *red = rules[0].apply(to_sample(luma + 1.596_026_8 * v));
-        *green = rules[1].apply(to_sample(luma - 0.391_762_3 * u - 0.812_967_6 * v));
-        *blue = rules[2].apply(to_sample(luma + 2.017_232_1 * u));
+        *red = finish(0, to_sample(luma + 1.596_026_8 * v));
+        *green = finish(1, to_sample(luma - 0.391_762_3 * u - 0.812_967_6 * v));
+        *blue = finish(2, to_sample(luma + 2.017_232_1 * u));
     }
 }
 
@@ -68,7 +83,7 @@ mod tests {
     fn rgb(y: u8, u: u8, v: u8) -> [f32; 3] {
         let mut out = [[0.0; 1]; 3];
         let [r, g, b] = &mut out;
-        yuv_to_rgb(&[y], &[u], &[v], [Normalise::new(0.0, 1.0); 3], [r, g, b]);
+        yuv_to_rgb(&[y], &[u], &[v], [Normalise::NONE; 3], [r, g, b]);
         out.map(|[value]| value)
     }
 
@@ -92,7 +107,7 @@ mod tests {
     #[test]
     fn normalising_is_minus_mean_over_std() {
         let mut out = [0.0; 2];
-        normalise(&[0, 255], Normalise::new(127.0, 128.0), &mut out);
+        normalise(&[0, 255], Normalise { mean: 127.0, std: 128.0 }, &mut out);
         assert!((out[0] + 0.992_187_5).abs() < 1e-6 && (out[1] - 1.0).abs() < 1e-6, "{out:?}");
     }
 

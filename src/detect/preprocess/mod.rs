@@ -167,7 +167,7 @@ impl Plan {
 fn rules(spec: &InputSpec) -> [Normalise; 3] {
     let [a, b, c] = spec.mean;
     let [x, y, z] = spec.std;
-    [Normalise::new(a, x), Normalise::new(b, y), Normalise::new(c, z)]
+    [Normalise { mean: a, std: x }, Normalise { mean: b, std: y }, Normalise { mean: c, std: z }]
 }
 
 #[cfg(test)]

@@ -1,0 +1,176 @@
+//! What the detector costs beside the model itself: `cargo bench --bench detect`.
+//!
+//! `preprocess/*` is I420 at 720p to the input tensor; `heads/*` and `nms` are the way back; `detect/MODEL/whole` against
+//! `detect/MODEL/session` is the ratio that matters. Models come from the shared media (`SIGHTLINE_SHARED`, else `../shared`)
+//! and from `.sightline/models` (or `SIGHTLINE_MODELS`); what is absent is left out with a line.
+
+use std::hint::black_box;
+use std::path::PathBuf;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use sightline::detect::backend::{Session, find_library};
+use sightline::detect::heads::{Filter, Graph, Head, Output, Port};
+use sightline::detect::nms::{Candidate, NmsMode, suppress};
+use sightline::detect::preprocess::Preprocessor;
+use sightline::detect::{Colour, Config, Family, Fit, InputSize, InputSpec, Manifest, Model, Picture};
+use sightline::media::{BBox, I420Frame};
+
+/// A frame with something in it: gradients, so that no step meets constant data.
+fn frame(width: usize, height: usize) -> I420Frame {
+    let mut frame = I420Frame::black(width, height);
+    let (y, u, v) = frame.planes_mut();
+    for (at, sample) in y.iter_mut().enumerate() {
+        *sample = u8::try_from(16 + (at / width + at % width) % 200).unwrap_or(16);
+    }
+    for (at, sample) in u.iter_mut().chain(v).enumerate() {
+        *sample = u8::try_from(40 + at % 170).unwrap_or(40);
+    }
+    frame
+}
+
+fn preprocess(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("preprocess");
+    let frame = frame(1280, 720);
+    for (name, input) in [
+        ("yolox-nano 416 letterbox", shipped("yolox-nano")),
+        ("face 320x192 stretch", shipped("face")),
+        (
+            "ultralytics 640 letterbox",
+            InputSpec {
+                size: InputSize::Fixed { width: 640, height: 640 },
+                fit: Fit::LetterboxCentre,
+                pad: 114,
+                colour: Colour::Rgb,
+                mean: [0.0; 3],
+                std: [255.0; 3],
+            },
+        ),
+    ] {
+        let mut preprocessor = Preprocessor::new(input);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| black_box(preprocessor.run(Picture::I420(&frame)).unwrap().tensor.len()));
+        });
+    }
+    group.finish();
+}
+
+fn shipped(name: &str) -> InputSpec {
+    Manifest::shipped(name).unwrap().unwrap().input
+}
+
+fn noise(len: usize) -> Vec<f32> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f32::from(u16::try_from(state >> 16).unwrap_or(0)) / 65_536.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn heads(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("heads");
+    for (name, family, size, classes, shapes) in [
+        ("yolox 416", Family::Yolox, (416, 416), 80, vec![vec![1, 3549, 85]]),
+        ("ultralytics 640", Family::Ultralytics, (640, 640), 80, vec![vec![1, 84, 8400]]),
+        (
+            "centerface 320x192",
+            Family::Centerface,
+            (320, 192),
+            1,
+            vec![vec![1, 1, 48, 80], vec![1, 2, 48, 80], vec![1, 2, 48, 80], vec![1, 10, 48, 80]],
+        ),
+    ] {
+        let port = |shape: &[i64]| Port {
+            name: "x".into(),
+            kind: "f32".into(),
+            shape: shape.iter().map(|&side| usize::try_from(side).ok()).collect(),
+        };
+        let (width, height) = size;
+        let graph = Graph {
+            inputs: vec![Port {
+                name: "x".into(),
+                kind: "f32".into(),
+                shape: vec![Some(1), Some(3), Some(height), Some(width)],
+            }],
+            outputs: shapes.iter().map(|shape| port(shape)).collect(),
+            metadata: [].into(),
+        };
+        let input = InputSpec { size: InputSize::Fixed { width, height }, ..shipped("yolox-nano") };
+        let mut head = Head::new(family, &graph, &input, classes).unwrap();
+        let data: Vec<_> = shapes
+            .iter()
+            .map(|shape| noise(shape.iter().map(|&side: &i64| usize::try_from(side).unwrap()).product()))
+            .collect();
+        let outputs: Vec<_> = shapes.iter().zip(&data).map(|(shape, data)| Output { shape, data }).collect();
+        // As on a picture: a few in a hundred anchors pass.
+        let filter = Filter { confidence: if family == Family::Centerface { 0.98 } else { 0.995 }, classes: None };
+        let mut found = Vec::new();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                found.clear();
+                head.decode(&outputs, size, &filter, &mut found).unwrap();
+                black_box(found.len())
+            });
+        });
+    }
+    group.finish();
+}
+
+fn nms(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("nms");
+    for count in [100, 1000] {
+        let values = noise(count * 5);
+        let all: Vec<_> = values
+            .chunks_exact(5)
+            .map(|v| {
+                let (x, y) = (v[0] * 600.0, v[1] * 600.0);
+                let bbox = BBox::new(x, y, x + 20.0 + v[2] * 80.0, y + 20.0 + v[3] * 80.0);
+                Candidate { bbox, score: v[4], class_id: 0 }
+            })
+            .collect();
+        let mut work = Vec::new();
+        group.bench_function(format!("{count} candidates"), |bencher| {
+            bencher.iter(|| {
+                work.clone_from(&all);
+                suppress(&mut work, NmsMode::PerClass, 0.45, 100);
+                black_box(work.len())
+            });
+        });
+    }
+    group.finish();
+}
+
+fn whole(criterion: &mut Criterion) {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let shared = std::env::var_os("SIGHTLINE_SHARED").map_or_else(|| root.join("../shared"), PathBuf::from);
+    let pulled = std::env::var_os("SIGHTLINE_MODELS").map_or_else(|| root.join(".sightline/models"), PathBuf::from);
+    let frame = frame(1280, 720);
+    for (name, models_dir) in [("yolox-nano", shared.join("media/models")), ("face", pulled)] {
+        let config = Config { model: name.into(), models_dir: models_dir.clone(), ..Config::default() };
+        let model = match Model::load(&config) {
+            Ok(model) => model,
+            Err(error) => {
+                println!("left out: {error}");
+                continue;
+            }
+        };
+        let manifest = Manifest::shipped(name).unwrap().unwrap();
+        let mut session = Session::open(&find_library(None), &models_dir.join(&manifest.file), 1).unwrap();
+        let mut preprocessor = Preprocessor::new(manifest.input);
+        let input = preprocessor.run(Picture::I420(&frame)).unwrap();
+        let mut detector = model.detector().unwrap();
+        let settings = model.settings(&config);
+        let mut group = criterion.benchmark_group(format!("detect/{name}"));
+        group.sample_size(40);
+        group.bench_function("session", |bencher| {
+            bencher.iter(|| session.run(input.tensor, (input.width, input.height), |outputs| outputs.len()).unwrap());
+        });
+        group.bench_function("whole", |bencher| {
+            bencher.iter(|| detector.detect(Picture::I420(&frame), &settings).unwrap());
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, preprocess, heads, nms, whole);
+criterion_main!(benches);
