@@ -13,12 +13,16 @@ mod config;
 mod error;
 pub mod heads;
 mod labels;
+mod lane;
 mod load;
 pub mod manifest;
 mod model;
+mod motion;
 mod network;
 pub mod nms;
+mod pool;
 pub mod preprocess;
+mod tracker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +31,12 @@ use crate::media::{Detection, I420Frame};
 
 pub use config::Config;
 pub use error::DetectError;
+pub use lane::{Lane, LaneCounters};
 pub use manifest::Manifest;
 pub use model::{Colour, Family, Fit, InputSize, InputSpec, Model, ModelInfo};
+pub use motion::MotionDetector;
+pub use pool::{Pool, PoolStats};
+pub use tracker::Tracker;
 
 /// What a stream wants of its detections. May change between two frames.
 #[derive(Clone, Debug, PartialEq)]
