@@ -244,6 +244,7 @@ mod the_rules_notice {
         assert_eq!(wrong(forbidden_calls, "media/a.rs", "#[cfg(test)]\nmod tests { fn f() { g().unwrap() } }"), 0);
         assert_eq!(wrong(forbidden_calls, "media/a.rs", "#[cfg(test)]\nfn f() {}\nfn g() { h().unwrap() }"), 1);
         assert_eq!(wrong(unexplained_unsafe, "encode/a.rs", "fn f() { unsafe { g() } }"), 1);
+        assert_eq!(wrong(unexplained_unsafe, "encode/a.rs", "unsafe extern \"C\" { fn g(); }"), 0);
         assert_eq!(wrong(unexplained_unsafe, "encode/a.rs", "// SAFETY: why\nlet a =\n    unsafe { g() };"), 0);
         assert_eq!(wrong(unexplained_unsafe, "encode/a.rs", "// SAFETY: why\n\n\n\n\n\nlet a = unsafe { g() };"), 1);
     }

@@ -9,7 +9,7 @@ use super::manifest::{Manifest, Source};
 use super::model::{Model, ModelInfo};
 use super::network::{NetworkDetector, unusable};
 use super::nms::NmsMode;
-use super::{Config, DetectError, Detector, InputSpec, Picture, Settings};
+use super::{Config, DetectError, Detector, InputSpec, Picture, Settings, motion};
 use crate::media::I420Frame;
 
 /// A model's file, with its manifest where there is one.
@@ -23,12 +23,15 @@ impl Model {
     /// Finds the configured model, loads it, and lets it look at one grey picture.
     ///
     /// `config.model` is the name of a manifest (in the models folder, or one that comes with the program), the name of
-    /// an `.onnx` file in the models folder, or a path. Without a manifest the family is read from the graph.
+    /// an `.onnx` file in the models folder, a path, or `motion`. Without a manifest the family is read from the graph.
     ///
     /// # Errors
     /// [`DetectError::Missing`] when the file is not there; [`DetectError::Runtime`] without the ONNX Runtime;
     /// [`DetectError::Unusable`] for everything else that is wrong with it.
     pub fn load(config: &Config) -> Result<Self, DetectError> {
+        if config.model == motion::NAME {
+            return Ok(Self::motion());
+        }
         let Found { path, manifest } = find(config)?;
         let library = find_library(config.onnxruntime.as_deref());
         let threads = config.threads.unwrap_or(1);

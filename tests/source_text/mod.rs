@@ -83,7 +83,10 @@ impl Source {
         const ABOVE: usize = 4;
         let code = code_only(&self.text);
         let lines: Vec<&str> = self.text.lines().collect();
-        let hits: Vec<usize> = tokens(&code).into_iter().filter(|(_, word)| word == "unsafe").map(|(n, _)| n).collect();
+        let tokens = tokens(&code);
+        // `unsafe extern` declares; what needs a reason is the call.
+        let uses = |n: &usize| is(&tokens, *n, "unsafe") && !is(&tokens, n + 1, "extern");
+        let hits: Vec<usize> = (0..tokens.len()).filter(uses).map(|n| tokens[n].0).collect();
         hits.into_iter().filter(move |&line| {
             !lines[line.saturating_sub(1 + ABOVE)..line].iter().any(|text| text.contains("SAFETY:"))
         })
