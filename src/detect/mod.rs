@@ -22,6 +22,8 @@ mod network;
 pub mod nms;
 mod pool;
 pub mod preprocess;
+pub mod pull;
+pub mod rewrite;
 mod tracker;
 
 use std::sync::Arc;
