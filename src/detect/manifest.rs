@@ -86,9 +86,8 @@ pub struct WheelSource {
     pub path: String,
     /// SHA-256 of the file inside the wheel, before any rewriting.
     pub sha256: String,
-    /// Whether the graph has to be rewritten before the runtime accepts it.
-    #[serde(default)]
-    pub rewrite: bool,
+    /// SHA-256 of the file after the rewrite that makes the runtime accept its graph; unset: it is used as it is.
+    pub rewritten_sha256: Option<String>,
 }
 
 /// A file of a public git repository.
@@ -254,8 +253,8 @@ mod tests {
     fn the_default_model_comes_from_a_pinned_wheel_and_is_rewritten() {
         let manifest = Manifest::shipped("face").unwrap().unwrap();
         let Some(Source::Wheel(wheel)) = manifest.source else { panic!("{:?}", manifest.source) };
-        assert!(wheel.rewrite);
-        assert_eq!((wheel.wheel_sha256.len(), wheel.sha256.len()), (64, 64));
+        let rewritten = wheel.rewritten_sha256.unwrap();
+        assert_eq!([wheel.wheel_sha256, wheel.sha256, rewritten].map(|hash| hash.len()), [64; 3]);
         assert_eq!(manifest.labels.clone(), Labels::Names(vec!["face".into()]));
     }
 
