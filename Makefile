@@ -1,0 +1,57 @@
+# What a person or a CI types. Everything here can be typed by hand; scripts/setup says what it does.
+
+# The tests in a browser read this; scripts/setup installs Debian's.
+export CHROMIUM ?= $(or $(shell command -v chromium || command -v chromium-browser || command -v google-chrome),/usr/bin/chromium)
+
+CARGO_TARGET_DIR ?= target
+SIGHTLINE := $(CARGO_TARGET_DIR)/release/sightline
+MODEL ?= face
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup setup-test build model run test lint unit doc bench clean-data
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what the server needs (nasm, the ONNX Runtime), into .sightline/ where it can
+	@scripts/setup run
+
+setup-test: ## install what the tests need as well (Chromium, playwright-core, aiortc, cargo-nextest)
+	@scripts/setup test
+
+build: ## the release binary, target/release/sightline
+	cargo build --release --locked
+
+model: build ## pull the default model (MODEL=name for another)
+	@$(SIGHTLINE) models pull $(MODEL) || \
+	  echo "The model is not there: the server will use its built-in motion detector. 'make model' tries again." >&2
+
+run: setup ## set up, build, pull the model and serve on http://127.0.0.1:8080 (ARGS="--listen …")
+	@$(MAKE) --no-print-directory model
+	@exec $(SIGHTLINE) serve $(ARGS)
+
+test: setup-test ## set up, then every check that the project has
+	@$(MAKE) --no-print-directory lint unit doc build
+	@echo "All checks passed."
+
+lint: ## formatting and clippy, warnings are errors
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+# The model is pulled by the binary that the tests are about to use, so that nothing is built twice.
+unit: ## all tests but those in documentation, the ones in a browser included
+	cargo build --locked
+	$(CARGO_TARGET_DIR)/debug/sightline models pull face
+	cargo nextest run --locked
+
+doc: ## the examples in the documentation, and the documentation itself
+	cargo test --locked --doc
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+bench: setup ## the stages, by criterion; the browser's figures come from scripts/latency
+	cargo bench --locked
+
+clean-data: ## remove what set-up downloaded (.sightline, node_modules); builds stay
+	rm -rf .sightline node_modules
