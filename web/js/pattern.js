@@ -1,0 +1,199 @@
+// The test pattern: a camera for machines without one, and a latency probe that trusts nothing but pixels.
+//
+// Each frame carries the time of its drawing as black and white cells, along the top and the bottom edge. Read back from
+// the annotated video, the stamp tells the frame's age whatever happened in between.
+
+const CELLS_ACROSS = 40;
+const TIME_BITS = 24;
+const CHECK_BITS = 8;
+/** Two cells, white and black, tell the levels; then the time, then its check. */
+export const STAMP_CELLS = 2 + TIME_BITS + CHECK_BITS;
+const TICKS_PER_MS = 16;
+const WRAP = 2 ** TIME_BITS;
+const SAMPLES_A_CELL = 4;
+
+/** CRC-8 (polynomial 0x07) over the three bytes of a stamp. */
+export function check(ticks) {
+  let crc = 0xa5;
+  for (const byte of [(ticks >> 16) & 255, (ticks >> 8) & 255, ticks & 255]) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit += 1) crc = crc & 0x80 ? ((crc << 1) ^ 0x07) & 255 : crc << 1;
+  }
+  return crc;
+}
+
+/** The cells of a time in milliseconds: true is white. */
+export function stampCells(ms) {
+  const ticks = Math.floor(ms * TICKS_PER_MS) % WRAP;
+  const cells = [true, false];
+  for (let bit = TIME_BITS - 1; bit >= 0; bit -= 1) cells.push(((ticks >> bit) & 1) === 1);
+  const crc = check(ticks);
+  for (let bit = CHECK_BITS - 1; bit >= 0; bit -= 1) cells.push(((crc >> bit) & 1) === 1);
+  return cells;
+}
+
+/**
+ * The time that the cells' brightnesses spell.
+ * @param {number[]} levels STAMP_CELLS brightnesses, 0 to 255
+ * @param {number} now performance.now(): the newest time that the stamp can mean
+ * @returns milliseconds, or undefined where the cells do not hold a stamp
+ */
+export function readCells(levels, now) {
+  if (levels.length !== STAMP_CELLS) return undefined;
+  const [white, black] = levels;
+  if (!(white - black > 60)) return undefined;
+  const middle = (white + black) / 2;
+  let ticks = 0;
+  let crc = 0;
+  levels.slice(2).forEach((level, index) => {
+    const bit = level > middle ? 1 : 0;
+    if (index < TIME_BITS) ticks = ticks * 2 + bit;
+    else crc = crc * 2 + bit;
+  });
+  if (crc !== check(ticks)) return undefined;
+  const nowTicks = Math.floor(now * TICKS_PER_MS);
+  const age = (((nowTicks - ticks) % WRAP) + WRAP) % WRAP;
+  return now - age / TICKS_PER_MS;
+}
+
+/** Reads stamps from a video element. */
+export class StampReader {
+  constructor() {
+    this.canvas = document.createElement('canvas');
+    this.canvas.width = STAMP_CELLS * SAMPLES_A_CELL;
+    this.canvas.height = SAMPLES_A_CELL;
+    this.context = this.canvas.getContext('2d', { willReadFrequently: true });
+  }
+
+  /** The drawing time of the frame that `video` shows, or undefined. Tries the top edge, then the bottom edge. */
+  read(video, now) {
+    const { videoWidth: width, videoHeight: height } = video;
+    if (!width || !height) return undefined;
+    const cell = width / CELLS_ACROSS;
+    return this.#readRow(video, 0, cell, now) ?? this.#readRow(video, height - cell, cell, now);
+  }
+
+  #readRow(video, y, cell, now) {
+    const { canvas, context } = this;
+    context.drawImage(video, 0, y, STAMP_CELLS * cell, cell, 0, 0, canvas.width, canvas.height);
+    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+    const levels = [];
+    for (let index = 0; index < STAMP_CELLS; index += 1) {
+      // The middle of the cell: its borders are blurred by the codec.
+      let sum = 0;
+      for (const dy of [1, 2]) {
+        for (const dx of [1, 2]) sum += data[4 * (dy * canvas.width + index * SAMPLES_A_CELL + dx) + 1];
+      }
+      levels.push(sum / 4);
+    }
+    return readCells(levels, now);
+  }
+}
+
+const BACKDROP = ['#20323f', '#3f5a63'];
+const FACES = [
+  { skin: '#e0ac86', hair: '#3a2a20', size: 0.15, speed: 0.23, phase: 0.0, height: 0.4 },
+  { skin: '#8d5a3b', hair: '#17110e', size: 0.12, speed: 0.31, phase: 2.1, height: 0.58 },
+];
+
+/** A canvas with moving shapes, as a video track. */
+export class TestPattern {
+  constructor({ width, height, fps }) {
+    this.canvas = document.createElement('canvas');
+    // A canvas in main memory: each frame is read back by the encoder anyway.
+    this.context = this.canvas.getContext('2d', { willReadFrequently: true, alpha: false });
+    this.resize({ width, height, fps });
+    this.stream = this.canvas.captureStream(0);
+    [this.track] = this.stream.getVideoTracks();
+    this.#schedule();
+  }
+
+  /** Changes size or pace in the middle of the stream. */
+  resize({ width, height, fps }) {
+    this.canvas.width = width;
+    this.canvas.height = height;
+    this.period = 1000 / fps;
+    this.next = performance.now();
+  }
+
+  #schedule() {
+    this.next += this.period;
+    const now = performance.now();
+    if (this.next < now) this.next = now;
+    this.timer = setTimeout(() => {
+      this.#draw();
+      if (this.track.readyState === 'live') this.#schedule();
+    }, this.next - now);
+  }
+
+  #draw() {
+    const now = performance.now();
+    this.#paint(now / 1000);
+    this.#stamp(now);
+    this.track.requestFrame();
+  }
+
+  #paint(seconds) {
+    const { context: c, canvas } = this;
+    const { width: w, height: h } = canvas;
+    const sky = c.createLinearGradient(0, 0, 0, h);
+    sky.addColorStop(0, BACKDROP[0]);
+    sky.addColorStop(1, BACKDROP[1]);
+    c.fillStyle = sky;
+    c.fillRect(0, 0, w, h);
+    c.fillStyle = '#2b4550';
+    for (let bar = 0; bar < 8; bar += 1) c.fillRect((bar * w) / 8, h * 0.72, w / 8 - 2, h * 0.28);
+    FACES.forEach((face) => {
+      const x = w * (0.5 + 0.36 * Math.sin(seconds * face.speed * 2 * Math.PI + face.phase));
+      const y = h * (face.height + 0.06 * Math.sin(seconds * 1.7 + face.phase));
+      paintFace(c, x, y, face.size * h, face);
+    });
+    const hand = seconds * 2 * Math.PI;
+    c.strokeStyle = '#f2c14e';
+    c.lineWidth = Math.max(3, h / 120);
+    c.beginPath();
+    c.arc(w * 0.9, h * 0.22, h * 0.08, 0, 2 * Math.PI);
+    c.moveTo(w * 0.9, h * 0.22);
+    c.lineTo(w * 0.9 + h * 0.07 * Math.sin(hand), h * 0.22 - h * 0.07 * Math.cos(hand));
+    c.stroke();
+  }
+
+  #stamp(now) {
+    const { context: c, canvas } = this;
+    const cell = canvas.width / CELLS_ACROSS;
+    for (const y of [0, canvas.height - cell]) {
+      c.fillStyle = '#000';
+      c.fillRect(0, y, (STAMP_CELLS + 1) * cell, cell);
+      c.fillStyle = '#fff';
+      stampCells(now).forEach((white, index) => {
+        if (white) c.fillRect(index * cell, y, cell, cell);
+      });
+    }
+  }
+
+  stop() {
+    clearTimeout(this.timer);
+    this.track.stop();
+  }
+}
+
+function paintFace(c, x, y, r, { skin, hair }) {
+  const disc = (dx, dy, rx, ry, fill) => {
+    c.fillStyle = fill;
+    c.beginPath();
+    c.ellipse(x + dx * r, y + dy * r, rx * r, ry * r, 0, 0, 2 * Math.PI);
+    c.fill();
+  };
+  disc(0, -0.25, 0.92, 1.05, hair);
+  disc(0, 1.2, 0.42, 0.5, skin);
+  disc(0, 0.05, 0.78, 1.02, skin);
+  c.fillStyle = hair;
+  c.fillRect(x - 0.55 * r, y - 0.28 * r, 0.36 * r, 0.08 * r);
+  c.fillRect(x + 0.19 * r, y - 0.28 * r, 0.36 * r, 0.08 * r);
+  for (const side of [-1, 1]) {
+    disc(0.36 * side, -0.06, 0.17, 0.1, '#fff');
+    disc(0.36 * side, -0.06, 0.075, 0.085, '#1b1b1b');
+  }
+  disc(0, 0.28, 0.12, 0.16, '#00000026');
+  disc(0, 0.6, 0.28, 0.09, '#8c3b3b');
+}
