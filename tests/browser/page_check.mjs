@@ -51,10 +51,12 @@ const checks = {
     return page;
   },
 
-  async 'a camera’s capture clock is found'() {
+  async 'a camera’s latency is measured by RTP timestamp'() {
     const page = await open('/?autostart&size=640x480');
     await status(page, 'Live');
-    await page.waitForFunction(() => globalThis.sightline.measurement.meter.clock.source === 'encoder');
+    await page.waitForFunction(() => globalThis.sightline.measurement.meter.summary().method === 'encoder');
+    await saysOn(page, 'p50', /^\d+\.\d$/);
+    await saysOn(page, 'method', /joined by RTP timestamp/);
     return page;
   },
 

@@ -1,8 +1,8 @@
 // Plays the server for the page's own tests: serves web/ with the server's content security policy, and answers offers
 // from a second page of the same browser, which draws boxes and tells them on the datachannel.
 //
-// What it cannot do is keep the RTP timestamps of the frames that it was sent, so latency by timestamp is for the tests
-// with the real server.
+// It cannot keep the RTP timestamps of the frames that it was sent, so its `source_rtp_timestamp` differs from
+// `rtp_timestamp` by more than a constant.
 
 import { readFile } from 'node:fs/promises';
 import http from 'node:http';
@@ -117,7 +117,7 @@ async function answer({ sdp, type, labels, silent }) {
   peer.addEventListener('track', ({ track: theirs }) => {
     video.srcObject = new MediaStream([theirs]);
     video.play();
-    const each = (now) => {
+    const each = (now, { rtpTimestamp: source }) => {
       video.requestVideoFrameCallback(each);
       if (canvas.width !== video.videoWidth || canvas.height !== video.videoHeight) {
         canvas.width = video.videoWidth;
@@ -134,7 +134,7 @@ async function answer({ sdp, type, labels, silent }) {
       c.lineWidth = 3;
       for (const { bbox: [x1, y1, x2, y2] } of shown) c.strokeRect(x1, y1, x2 - x1, y2 - y1);
       frameId += 1;
-      drawn.push({ boxes: shown, id: frameId });
+      drawn.push({ boxes: shown, id: frameId, source });
       if (!silent) track.requestFrame();
     };
     video.requestVideoFrameCallback(each);
@@ -150,10 +150,10 @@ async function answer({ sdp, type, labels, silent }) {
     transform(frame, controller) {
       controller.enqueue(frame);
       const { rtpTimestamp } = frame.getMetadata();
-      const { boxes, id } = drawn.splice(0).at(-1) ?? { boxes: [], id: frameId };
+      const { boxes, id, source } = drawn.splice(0).at(-1) ?? { boxes: [], id: frameId, source: 0 };
       const detections = boxes.map((box) => ({ ...box, class_name: labels[box.class_id] }));
-      say({ type: 'detections', frame_id: id, rtp_timestamp: rtpTimestamp, source_rtp_timestamp: 0, width: canvas.width, height: canvas.height, model: 'mock', detections, processing_time_ms: 6.5, stages_ms: { detect_queue: 0.2, preprocess: 0.4, infer: 6, postprocess: 0.1 } });
-      say({ type: 'frame', frame_id: id, rtp_timestamp: rtpTimestamp, boxes, detection_frame_id: id, age_ms: 30, ledger_ms: { receive: 0.3, queue: 0.1, decode: 1.1, render_wait: 0.1, draw: 0.1, encode: 3.2, send: 0.2 } });
+      say({ type: 'detections', frame_id: id, rtp_timestamp: rtpTimestamp, source_rtp_timestamp: source, width: canvas.width, height: canvas.height, model: 'mock', detections, processing_time_ms: 6.5, stages_ms: { detect_queue: 0.2, preprocess: 0.4, infer: 6, postprocess: 0.1 } });
+      say({ type: 'frame', frame_id: id, rtp_timestamp: rtpTimestamp, source_rtp_timestamp: source, boxes, detection_frame_id: id, age_ms: 30, ledger_ms: { receive: 0.3, queue: 0.1, decode: 1.1, render_wait: 0.1, draw: 0.1, encode: 3.2, send: 0.2 } });
     },
   });
   out.readable.pipeThrough(tell).pipeTo(out.writable);

@@ -171,14 +171,14 @@ test('the meter measures from capture to presentation, and prefers the stamp', (
   const meter = new LatencyMeter();
   meter.clock = clock;
   clock.fit();
-  for (const [rtpTimestamp, at] of truth) meter.presented({ rtpTimestamp, presentationTime: at + 24, expectedDisplayTime: at + 25 });
+  for (const [rtpTimestamp, at] of truth) meter.presented({ presentationTime: at + 24, expectedDisplayTime: at + 25 }, rtpTimestamp);
   const { p50, method } = meter.summary();
   assert.equal(method, 'encoder');
   assert.ok(Math.abs(p50 - 25) < 1.01);
-  assert.equal(meter.presented({ presentationTime: 50_000 }, 49_970), 30);
+  assert.equal(meter.presented({ presentationTime: 50_000 }, undefined, 49_970), 30);
   assert.equal(meter.summary().method, 'stamp');
   meter.reset();
-  assert.equal(meter.presented({ rtpTimestamp: 5, presentationTime: 50_000 }), undefined);
+  assert.equal(meter.presented({ presentationTime: 50_000 }, 5), undefined);
 });
 
 const levels = (cells, white = 220, black = 30) => cells.map((cell) => (cell ? white : black));

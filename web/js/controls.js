@@ -65,6 +65,7 @@ export class DetectorControls extends EventTarget {
     );
     this.classes.hidden = labels.length === 0;
     this.filter.parentElement.hidden = labels.length < 2;
+    this.#showHeld();
     this.#summarise();
   }
 
@@ -103,7 +104,11 @@ export class DetectorControls extends EventTarget {
 
   // What the server holds, but for what the user has asked for since.
   #showHeld() {
-    const { confidence_threshold: confidence, iou_threshold: iou, overlay } = { ...this.#held, ...this.#changed };
+    const { confidence_threshold: confidence, iou_threshold: iou, overlay, classes } = { ...this.#held, ...this.#changed };
+    if (classes !== undefined) {
+      for (const box of this.#boxes()) box.checked = classes === null || classes.includes(box.value);
+      this.#summarise();
+    }
     if (Number.isFinite(confidence)) this.confidence.value = confidence;
     if (Number.isFinite(iou)) this.iou.value = iou;
     for (const one of this.overlays) if (one.value === overlay) one.checked = true;

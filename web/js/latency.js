@@ -217,14 +217,15 @@ export class LatencyMeter {
   /**
    * An annotated frame was presented.
    * @param metadata of requestVideoFrameCallback
+   * @param {number|undefined} sentAs the RTP timestamp with which this browser sent the frame
    * @param {number|undefined} drawnAt what the stamp in its pixels says, where it has one (performance.now() milliseconds)
    * @returns latency in milliseconds, or undefined while the capture is unknown
    */
-  presented(metadata, drawnAt) {
+  presented(metadata, sentAs, drawnAt) {
     const at = presentationOf(metadata);
     if (metadata.receiveTime !== undefined) this.afterReceive.push(at, at - metadata.receiveTime);
-    if (drawnAt !== undefined && metadata.rtpTimestamp !== undefined) this.#stamped.set(metadata.rtpTimestamp, drawnAt);
-    const captured = drawnAt ?? (metadata.rtpTimestamp === undefined ? undefined : this.clock.captureOf(metadata.rtpTimestamp));
+    if (drawnAt !== undefined && sentAs !== undefined) this.#stamped.set(sentAs, drawnAt);
+    const captured = drawnAt ?? (sentAs === undefined ? undefined : this.clock.captureOf(sentAs));
     if (captured === undefined) return undefined;
     const latency = at - captured;
     if (latency < 0 || latency > MAX_PLAUSIBLE_MS) return undefined;

@@ -36,11 +36,12 @@ let media;
 let opening = 0;
 const sentConfigs = new BoundedMap(32);
 let objects = [];
+let omitted = 0;
 let listedAt = 0;
 let looked = { at: performance.now(), presented: 0 };
 
 function encodedWorker() {
-  if (!globalThis.RTCRtpScriptTransform) return undefined;
+  if (!globalThis.RTCRtpScriptTransform || address.get('transform') === 'off') return undefined;
   const worker = new Worker('/js/encoded-worker.js');
   worker.addEventListener('error', () => {
     // Without the worker no frame would leave: go on without it, at the price of the exact capture times.
@@ -223,15 +224,17 @@ function configure(config) {
   if (id !== undefined) sentConfigs.set(id, config);
 }
 
-measurement.addEventListener('frame', ({ detail: { message, latency, at, metadata } }) => {
+measurement.addEventListener('frame', ({ detail: { message, latency, at } }) => {
   session.frameSeen(performance.now());
   if (session.state === 'live') stage.pictureShown();
   spark.push(at, latency);
-  if (message) objects = named(message);
-  else if (metadata.rtpTimestamp !== undefined && measurement.join.joined > 0) return;
+  if (message) {
+    objects = named(message);
+    omitted = message.omitted ?? 0;
+  }
   if (at - listedAt < LIST_MS) return;
   listedAt = at;
-  if (session.state === 'live') list.show(objects);
+  if (session.state === 'live') list.show(objects, omitted);
 });
 
 // A `frame` message tells what was drawn, the `detections` message that it drew from has the names.

@@ -15,6 +15,7 @@ export class Measurement extends EventTarget {
   #stampedAt = 0;
   #fittedAt = 0;
   #pattern;
+  #offset = 0;
 
   /** @param {HTMLVideoElement} video shows the annotated track */
   constructor(video) {
@@ -67,6 +68,7 @@ export class Measurement extends EventTarget {
     this.meter.reset();
     this.stages.reset();
     this.join = new FrameJoin();
+    this.#offset = 0;
     for (const samples of [this.rtt, this.age, this.model]) samples.clear();
   }
 
@@ -93,14 +95,18 @@ export class Measurement extends EventTarget {
       this.stages.note(now, message.ledger_ms);
       this.age.push(now, message.age_ms);
     }
+    // A constant within a source's epoch, 0 in the first one: what to add to a timestamp to get that of our own frame.
+    if (Number.isFinite(message.source_rtp_timestamp)) this.#offset = message.source_rtp_timestamp - message.rtp_timestamp;
     const waited = this.join.message(message);
     if (waited) this.#tell(waited.metadata, message, waited.latency);
   }
 
   #present(metadata) {
     this.presented += 1;
-    const latency = this.meter.presented(metadata, this.#pattern ? this.#readStamp() : undefined);
-    const message = this.join.present(metadata.rtpTimestamp, { metadata, latency });
+    const { rtpTimestamp } = metadata;
+    const sentAs = rtpTimestamp === undefined ? undefined : (rtpTimestamp + this.#offset) >>> 0;
+    const latency = this.meter.presented(metadata, sentAs, this.#pattern ? this.#readStamp() : undefined);
+    const message = this.join.present(rtpTimestamp, { metadata, latency });
     this.#tell(metadata, message, latency);
   }
 

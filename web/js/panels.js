@@ -25,15 +25,18 @@ export class DetectionList {
     this.labels = [];
   }
 
-  /** @param {{class_id: number, class_name?: string, confidence: number, track_id?: number}[]} objects */
-  show(objects) {
+  /**
+   * @param {{class_id: number, class_name?: string, confidence: number, track_id?: number}[]} objects
+   * @param {number} omitted how many more there are than the message could hold
+   */
+  show(objects, omitted = 0) {
     const shown = this.#steady(objects).slice(0, MOST_SHOWN);
     while (this.#rows.length < shown.length) this.#rows.push(this.#row());
     this.#rows.forEach((row, index) => {
       row.item.hidden = index >= shown.length;
       if (index < shown.length) this.#fill(row, shown[index]);
     });
-    this.count.textContent = String(objects.length);
+    this.count.textContent = String(objects.length + omitted);
     this.empty.hidden = objects.length > 0;
   }
 
