@@ -8,11 +8,10 @@ use crate::detect::model::{InputSize, InputSpec};
 use crate::detect::nms::Candidate;
 use crate::media::BBox;
 
-/// The best class of every anchor.
+/// The best score of every anchor.
 #[derive(Debug, Default)]
 pub struct Buffers {
-    score: Vec<f32>,
-    class: Vec<u32>,
+    best: Vec<f32>,
 }
 
 /// Whether the graph's one output has a line for every class and a column for every anchor.
@@ -55,17 +54,14 @@ pub fn decode(
         return Ok(());
     }
     let (boxes, scores) = output.data.split_at(4 * anchors);
-    let Buffers { score, class } = buffers;
-    score.clear();
-    score.resize(anchors, f32::NEG_INFINITY);
-    class.clear();
-    class.resize(anchors, 0);
-    // Class by class along the rows, not anchor by anchor down the columns: memory in order, and lanes full.
-    for (id, row) in (0u32..).zip(scores.chunks_exact(anchors)) {
-        for ((score, class), &next) in score.iter_mut().zip(class.iter_mut()).zip(row) {
-            let better = next > *score;
-            *score = if better { next } else { *score };
-            *class = if better { id } else { *class };
+    let Buffers { best } = buffers;
+    best.clear();
+    best.resize(anchors, f32::NEG_INFINITY);
+    // Class by class along the rows, not anchor by anchor down the columns: memory in order, and lanes full. Which class
+    // it was is looked up for the few that pass.
+    for row in scores.chunks_exact(anchors) {
+        for (best, &next) in best.iter_mut().zip(row) {
+            *best = if next > *best { next } else { *best };
         }
     }
     let mut rows = boxes.chunks_exact(anchors);
@@ -73,10 +69,12 @@ pub fn decode(
         return Ok(());
     };
     let places = x.iter().zip(y).zip(w.iter().zip(h));
-    for ((&score, &class), ((&x, &y), (&w, &h))) in score.iter().zip(class.iter()).zip(places) {
+    for (anchor, (&score, ((&x, &y), (&w, &h)))) in best.iter().zip(places).enumerate() {
         if score >= filter.confidence {
+            let is_best = |row: &[f32]| row.get(anchor).is_some_and(|&other| other >= score);
+            let Some(class) = scores.chunks_exact(anchors).position(is_best) else { continue };
             let bbox = BBox::new(x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0);
-            filter.push(out, bbox, score, class as usize);
+            filter.push(out, bbox, score, class);
         }
     }
     Ok(())

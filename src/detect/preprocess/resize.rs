@@ -5,15 +5,65 @@
 //! antialiased filter, moves boxes by pixels.
 
 /// 1.0 in the coefficients' fixed point.
-const ONE: i16 = 1 << 11;
+const ONE: u16 = 1 << 11;
 
-/// What one axis needs: where to read, and with which weights.
+/// What a row needs: where to read, and with which weights.
+///
+/// The weights are split into `16 * high + low`, so that the horizontal step stays within 16 bits, and every lane of a
+/// vector register holds a sample of its own.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Axis {
-    /// For each target position the left (upper) source position; the right one is the next.
+struct Columns {
+    /// For each target column the left one of the two source columns.
     start: Vec<u32>,
-    /// For each target position the weights of the two source positions, 11 bits.
-    weight: Vec<[i16; 2]>,
+    /// The same for whole blocks of columns, where rows are long enough for windows and blocks narrow enough for them.
+    blocks: Vec<Block>,
+    /// The weights of the left one.
+    left: Split,
+    /// The weights of the right one.
+    right: Split,
+}
+
+/// How many target columns are gathered at once.
+const BLOCK: usize = 16;
+
+/// The part of a source row that a block reads from: any offset of a byte, and the sample after it, lie inside, so that
+/// the compiler needs no check.
+const WINDOW: usize = 257;
+
+#[derive(Clone, Debug, PartialEq)]
+struct Block {
+    /// Where the window begins in the row.
+    base: usize,
+    /// Where the pairs begin in the window.
+    offsets: [u8; BLOCK],
+}
+
+/// Blocks for as many of the columns as have them, from the first on.
+fn blocks(start: &[u32], source: usize) -> Vec<Block> {
+    let Some(last_base) = source.checked_sub(WINDOW) else { return Vec::new() };
+    let (whole, _) = start.as_chunks::<BLOCK>();
+    let block = |columns: &[u32; BLOCK]| {
+        let base = usize::try_from(columns[0]).ok()?.min(last_base);
+        let mut offsets = [0; BLOCK];
+        for (offset, &column) in offsets.iter_mut().zip(columns) {
+            *offset = u8::try_from(usize::try_from(column).ok()?.checked_sub(base)?).ok()?;
+        }
+        Some(Block { base, offsets })
+    };
+    whole.iter().map_while(block).collect()
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Split {
+    high: Vec<u16>,
+    low: Vec<u16>,
+}
+
+impl Split {
+    fn push(&mut self, weight: u16) {
+        self.high.push(weight >> 4);
+        self.low.push(weight & 15);
+    }
 }
 
 fn positions(source: usize, target: usize) -> impl Iterator<Item = (i64, f32)> {
@@ -28,17 +78,17 @@ fn positions(source: usize, target: usize) -> impl Iterator<Item = (i64, f32)> {
     })
 }
 
-#[allow(clippy::cast_possible_truncation)] // at most 2048
-fn weights(fraction: f32) -> [i16; 2] {
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to 2048
+fn weights(fraction: f32) -> [u16; 2] {
     let one = f32::from(ONE);
-    [((1.0 - fraction) * one).round_ties_even() as i16, (fraction * one).round_ties_even() as i16]
+    [((1.0 - fraction) * one).round_ties_even() as u16, (fraction * one).round_ties_even() as u16]
 }
 
-impl Axis {
-    /// Along a row: at the edges the nearest sample alone.
-    fn horizontal(source: usize, target: usize) -> Self {
+impl Columns {
+    /// At the edges the nearest sample alone.
+    fn new(source: usize, target: usize) -> Self {
         let last = source as i64 - 1;
-        let mut axis = Self::default();
+        let mut columns = Self::default();
         for (floor, fraction) in positions(source, target) {
             let (floor, weight) = match floor {
                 _ if floor < 0 => (0, [ONE, 0]),
@@ -46,15 +96,17 @@ impl Axis {
                 _ if floor >= last => ((last - 1).max(0), if last > 0 { [0, ONE] } else { [ONE, 0] }),
                 _ => (floor, weights(fraction)),
             };
-            axis.start.push(u32::try_from(floor).unwrap_or(0));
-            axis.weight.push(weight);
+            columns.start.push(u32::try_from(floor).unwrap_or(0));
+            columns.left.push(weight[0]);
+            columns.right.push(weight[1]);
         }
-        axis
+        columns.blocks = blocks(&columns.start, source);
+        columns
     }
 }
 
 /// For each target row the two source rows and their weights: at the edges the same row twice, weighted.
-fn vertical(source: usize, target: usize) -> Vec<([usize; 2], [i16; 2])> {
+fn vertical(source: usize, target: usize) -> Vec<([usize; 2], [u16; 2])> {
     let last = source as i64 - 1;
     let row = |at: i64| usize::try_from(at.clamp(0, last)).unwrap_or(0);
     positions(source, target).map(|(floor, fraction)| ([row(floor), row(floor + 1)], weights(fraction))).collect()
@@ -65,12 +117,12 @@ fn vertical(source: usize, target: usize) -> Vec<([usize; 2], [i16; 2])> {
 pub struct Resizer {
     source: (usize, usize),
     target: (usize, usize),
-    columns: Axis,
-    rows: Vec<([usize; 2], [i16; 2])>,
-    /// The two samples that each target column mixes, for two source rows.
-    pairs: [Vec<[u8; 2]>; 2],
+    columns: Columns,
+    rows: Vec<([usize; 2], [u16; 2])>,
+    /// The two samples that each target column mixes, the left one in the low byte, for two source rows.
+    pairs: [Vec<u16>; 2],
     /// Two source rows after the horizontal step, 15 bits, and which rows they are.
-    mixed: [Vec<i16>; 2],
+    mixed: [Vec<u16>; 2],
     held: [Option<usize>; 2],
 }
 
@@ -82,9 +134,9 @@ impl Resizer {
         Self {
             source,
             target,
-            columns: Axis::horizontal(source.0, target.0),
+            columns: Columns::new(source.0, target.0),
             rows: vertical(source.1, target.1),
-            pairs: [vec![[0; 2]; target.0], vec![[0; 2]; target.0]],
+            pairs: [vec![0; target.0], vec![0; target.0]],
             mixed: [vec![0; target.0], vec![0; target.0]],
             held: [None; 2],
         }
@@ -125,7 +177,8 @@ impl Resizer {
                 }
                 _ => {
                     let (Some(upper), Some(lower)) = (source_row(wanted[0]), source_row(wanted[1])) else { return };
-                    gather_two(upper, lower, columns, pairs);
+                    gather(upper, columns, &mut pairs[0]);
+                    gather(lower, columns, &mut pairs[1]);
                     mix(&pairs[0], columns, &mut mixed[0]);
                     mix(&pairs[1], columns, &mut mixed[1]);
                 }
@@ -137,49 +190,53 @@ impl Resizer {
 }
 
 /// The two samples at `at`, or one sample twice in a row of one.
-fn pair(row: &[u8], at: usize) -> [u8; 2] {
+fn pair(row: &[u8], at: usize) -> u16 {
     match row.get(at..at + 2) {
-        Some(&[a, b]) => [a, b],
-        _ => [row.first().copied().unwrap_or_default(); 2],
+        Some(&[left, right]) => u16::from_le_bytes([left, right]),
+        _ => u16::from_le_bytes([row.first().copied().unwrap_or_default(); 2]),
     }
 }
 
-fn gather(row: &[u8], columns: &Axis, pairs: &mut [[u8; 2]]) {
-    for (out, &at) in pairs.iter_mut().zip(&columns.start) {
+fn gather(row: &[u8], columns: &Columns, pairs: &mut [u16]) {
+    for (out, block) in pairs.as_chunks_mut::<BLOCK>().0.iter_mut().zip(&columns.blocks) {
+        let Some(window) = row.get(block.base..).and_then(|rest| rest.first_chunk::<WINDOW>()) else { return };
+        for (out, &offset) in out.iter_mut().zip(&block.offsets) {
+            let at = usize::from(offset);
+            *out = u16::from_le_bytes([window[at], window[at + 1]]);
+        }
+    }
+    let done = columns.blocks.len() * BLOCK;
+    for (out, &at) in pairs.iter_mut().zip(&columns.start).skip(done) {
         *out = pair(row, at as usize);
     }
 }
 
-/// The same for two rows of equal length at once: one bounds check for both.
-fn gather_two(upper: &[u8], lower: &[u8], columns: &Axis, pairs: &mut [Vec<[u8; 2]>; 2]) {
-    let [above, below] = pairs;
-    let lower = lower.get(..upper.len()).unwrap_or(lower);
-    for ((above, below), &at) in above.iter_mut().zip(below.iter_mut()).zip(&columns.start) {
-        let at = at as usize;
-        *above = pair(upper, at);
-        *below = pair(lower, at);
-    }
-}
-
-/// The horizontal step: the weighted sum of each pair, 19 bits, cut to 15.
-fn mix(pairs: &[[u8; 2]], columns: &Axis, out: &mut [i16]) {
-    for ((out, pair), weight) in out.iter_mut().zip(pairs).zip(&columns.weight) {
-        let sum = i32::from(pair[0]) * i32::from(weight[0]) + i32::from(pair[1]) * i32::from(weight[1]);
-        #[allow(clippy::cast_possible_truncation)] // at most 255 · 2048 / 16 = 32640
-        {
-            *out = (sum >> 4) as i16;
-        }
+/// The horizontal step: the weighted sum of each pair, 19 bits, cut to 15: `(left · w + right · v) >> 4`, whose lower
+/// four bits only the lower parts of the weights reach.
+fn mix(pairs: &[u16], columns: &Columns, out: &mut [u16]) {
+    let Columns { left, right, .. } = columns;
+    let left = left.high.iter().zip(&left.low);
+    let right = right.high.iter().zip(&right.low);
+    for ((out, &pair), ((left_high, left_low), (right_high, right_low))) in
+        out.iter_mut().zip(pairs).zip(left.zip(right))
+    {
+        let (a, b) = (pair & 255, pair >> 8);
+        let high = a * left_high + b * right_high;
+        let low = a * left_low + b * right_low;
+        *out = high + (low >> 4);
     }
 }
 
 /// The vertical step, with the original's two cuts.
-fn blend(upper: &[i16], lower: &[i16], weight: [i16; 2], out: &mut [u8]) {
-    let [a, b] = weight.map(i32::from);
+fn blend(upper: &[u16], lower: &[u16], [a, b]: [u16; 2], out: &mut [u8]) {
+    #[allow(clippy::cast_possible_truncation)] // the upper half of 32 bits
+    fn high(sample: u16, weight: u16) -> u16 {
+        ((u32::from(sample) * u32::from(weight)) >> 16) as u16
+    }
     for ((out, &upper), &lower) in out.iter_mut().zip(upper).zip(lower) {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to 255 by construction
+        #[allow(clippy::cast_possible_truncation)] // 0 to 255 by construction
         {
-            let sum = ((i32::from(upper) * a) >> 16) as i16 + ((i32::from(lower) * b) >> 16) as i16;
-            *out = ((sum + 2) >> 2) as u8;
+            *out = ((high(upper, a) + high(lower, b) + 2) >> 2) as u8;
         }
     }
 }
