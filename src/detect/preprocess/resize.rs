@@ -287,6 +287,17 @@ mod tests {
         }
 
         #[test]
+        fn gathering_by_blocks_takes_the_same_pairs(source in 1usize..3000, target in 1usize..600, seed: u8) {
+            let row: Vec<u8> = (0..source).map(|at| (at * 31 % 251) as u8 ^ seed).collect();
+            let columns = Columns::new(source, target);
+            let mut pairs = vec![0; target];
+            gather(&row, &columns, &mut pairs);
+            let plain: Vec<_> = columns.start.iter().map(|&at| pair(&row, at as usize)).collect();
+            prop_assert_eq!(pairs, plain);
+            prop_assert!(source < WINDOW || source / target > 15 || columns.blocks.len() == target / BLOCK);
+        }
+
+        #[test]
         fn it_stays_close_to_exact_interpolation(
             plane in prop::collection::vec(any::<u8>(), 30 * 20), tw in 1usize..70, th in 1usize..50,
         ) {
