@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::boxes::{Fields, FourCc, atoms, child, path};
-use super::samples::{Sample, fragments, sample_tables};
+use super::samples::{Sample, Samples, fragments, sample_tables};
 use super::{Content, Movie, Problem, Unit, rtp_ticks};
 use crate::source::nal;
 use crate::source::sps::Sps;
@@ -38,12 +38,13 @@ pub(super) fn read(data: &Bytes) -> Result<Movie, Problem> {
         return Problem::damaged("it has no index (moov box): the recording was cut off before its end");
     };
     let track = video_track(moov)?;
-    let mut samples = Vec::new();
+    let mut samples = Samples::new(data.len());
     if sample_tables(track.tables, &mut samples).is_none() {
         return Problem::damaged("its sample tables contradict each other");
     }
     // A fragment that does not make sense ends the film there.
     let _ = fragments(data, moov, track.id, &mut samples);
+    let samples = samples.list;
     let AvcConfig { nal_length, sets, sps } = track.config;
     let earliest = samples.iter().map(Sample::composition_time).min().unwrap_or(0);
     let begin = samples.first().map_or(0, |sample| sample.decode_time);
@@ -305,6 +306,22 @@ mod tests {
         let data = whole(b"avc1");
         let message = H264File::from_bytes("test.mp4", data[..60].to_vec().into()).unwrap_err().to_string();
         assert!(message.contains("index"), "{message}");
+    }
+
+    #[test]
+    fn a_small_file_cannot_claim_millions_of_samples() {
+        let tables = [
+            atom(b"stsz", &[&words(&[0, 1, u32::MAX])]),
+            atom(b"stts", &[&words(&[0, 1, u32::MAX, 1])]),
+            atom(b"stsc", &[&words(&[0, 1, 1, u32::MAX, 1])]),
+            atom(b"stco", &[&words(&[0, 1, 0])]),
+        ];
+        let data = movie(b"avc1", &tables.concat(), &[]);
+        let track = video_track(child(&data, b"moov").unwrap()).unwrap();
+        let mut samples = Samples::new(data.len());
+        assert_eq!(sample_tables(track.tables, &mut samples), Some(()));
+        assert_eq!(samples.list.len(), data.len());
+        assert!(H264File::from_bytes("test.mp4", data.into()).is_err());
     }
 
     proptest! {

@@ -2,9 +2,6 @@
 
 use super::boxes::{Fields, FourCc, atoms, child};
 
-/// More samples than this are refused: three days at 60 frames a second, and a bound on what a hostile table may claim.
-const MAX_SAMPLES: usize = 1 << 24;
-
 /// One sample of the track, times in the track's time scale.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sample {
@@ -21,12 +18,35 @@ impl Sample {
     }
 }
 
+/// The samples found so far. They may not claim more bytes than the file has, at least one each, so that a small file cannot
+/// cost much time or memory whatever its tables say.
+pub(super) struct Samples {
+    /// In decoding order.
+    pub(super) list: Vec<Sample>,
+    unclaimed: u64,
+}
+
+impl Samples {
+    /// None yet, of a file of `file_len` bytes.
+    pub(super) fn new(file_len: usize) -> Self {
+        Self { list: Vec::new(), unclaimed: file_len as u64 }
+    }
+
+    /// `None` if the file is too short for the sample.
+    fn add(&mut self, sample: Sample) -> Option<()> {
+        self.unclaimed = self.unclaimed.checked_sub(u64::from(sample.size.max(1)))?;
+        self.list.push(sample);
+        Some(())
+    }
+}
+
 /// Reads the samples of an unfragmented file (ISO/IEC 14496-12 §8.6, §8.7). `None` if the tables contradict each other.
-pub(super) fn sample_tables(tables: &[u8], samples: &mut Vec<Sample>) -> Option<()> {
+/// A file that was cut off has fewer samples than its tables say.
+pub(super) fn sample_tables(tables: &[u8], samples: &mut Samples) -> Option<()> {
     let table = |kind: &FourCc, head: usize| -> Option<Fields<'_>> { Some(Fields(child(tables, kind)?.get(head..)?)) };
     let mut sizes = table(b"stsz", 4)?;
     let (constant, count) = (sizes.u32()?, usize::try_from(sizes.u32()?).ok()?);
-    if count > MAX_SAMPLES || (constant == 0 && count > sizes.0.len() / 4) {
+    if constant == 0 && count > sizes.0.len() / 4 {
         return None;
     }
     if count == 0 {
@@ -37,7 +57,6 @@ pub(super) fn sample_tables(tables: &[u8], samples: &mut Vec<Sample>) -> Option<
     let mut chunks = Chunks::new(tables)?;
     let mut chunk = (0u64, 0u32);
     let mut decode_time = 0u64;
-    samples.reserve(count);
     for _ in 0..count {
         let size = if constant == 0 { sizes.u32()? } else { constant };
         while chunk.1 == 0 {
@@ -45,7 +64,9 @@ pub(super) fn sample_tables(tables: &[u8], samples: &mut Vec<Sample>) -> Option<
         }
         #[allow(clippy::cast_possible_wrap)] // signed in version 1, and never that large in version 0
         let composition_offset = offsets.as_mut().and_then(Runs::next).unwrap_or(0) as i32;
-        samples.push(Sample { offset: chunk.0, size, decode_time, composition_offset });
+        if samples.add(Sample { offset: chunk.0, size, decode_time, composition_offset }).is_none() {
+            break;
+        }
         chunk = (chunk.0.checked_add(u64::from(size))?, chunk.1 - 1);
         decode_time = decode_time.checked_add(u64::from(durations.next()?))?;
     }
@@ -130,7 +151,7 @@ struct Defaults {
 }
 
 /// Adds the samples of movie fragments (ISO/IEC 14496-12 §8.8). `None` where they stop making sense.
-pub(super) fn fragments(data: &[u8], moov: &[u8], id: u32, samples: &mut Vec<Sample>) -> Option<()> {
+pub(super) fn fragments(data: &[u8], moov: &[u8], id: u32, samples: &mut Samples) -> Option<()> {
     let trexs = child(moov, b"mvex").into_iter().flat_map(|mvex| atoms(mvex, 0));
     let defaults = trexs.filter(|atom| &atom.kind == b"trex").find_map(|trex| {
         let mut fields = Fields(trex.content.get(4..)?);
@@ -154,7 +175,7 @@ fn fragment(
     id: u32,
     defaults: Defaults,
     time: &mut u64,
-    samples: &mut Vec<Sample>,
+    samples: &mut Samples,
 ) -> Option<()> {
     let mut tfhd = Fields(child(traf, b"tfhd")?);
     let (_, flags) = tfhd.version()?;
@@ -192,10 +213,7 @@ fn fragment(
             }
             let composition_offset = if flags & 0x800 != 0 { trun.u32()?.cast_signed() } else { 0 };
             let end = offset.checked_add(u64::from(size))?;
-            if samples.len() >= MAX_SAMPLES {
-                return None;
-            }
-            samples.push(Sample { offset, size, decode_time: *time, composition_offset });
+            samples.add(Sample { offset, size, decode_time: *time, composition_offset })?;
             offset = end;
             *time = time.checked_add(u64::from(duration))?;
         }
