@@ -22,13 +22,13 @@ pub struct Font {
 }
 
 impl Font {
-    /// The letters for a picture whose shorter side is `side`: about a 34th of it, and never smaller than can be read.
+    /// The letters for a picture whose shorter side is `side`: about a 30th of it, and never smaller than can be read.
     pub fn for_picture(side: usize) -> Self {
         let (raster, scale) = match side {
-            0..640 => (RasterHeight::Size16, 1),
-            640..800 => (RasterHeight::Size20, 1),
-            800..1000 => (RasterHeight::Size24, 1),
-            1000..1500 => (RasterHeight::Size32, 1),
+            0..500 => (RasterHeight::Size16, 1),
+            500..640 => (RasterHeight::Size20, 1),
+            640..900 => (RasterHeight::Size24, 1),
+            900..1500 => (RasterHeight::Size32, 1),
             _ => (RasterHeight::Size32, 2),
         };
         Self { raster, scale }

@@ -8,11 +8,17 @@ use super::reorder::Reorder;
 use super::{DecodeError, Decoder, Picture};
 use crate::media::{AccessUnit, FramePool, MAX_ACCESS_UNIT_BYTES};
 
+/// How deep a stream is taken to reorder that may, and does not say how deep: two is a pyramid of B slices.
+const GUESSED_DEPTH: u32 = 2;
+
+/// Such a stream without a B slice among so many pictures is taken to have none, and is delayed no longer.
+const PICTURES_OF_DOUBT: u32 = 15;
+
 /// An H.264 decoder: Baseline without FMO, Main and High, 4:2:0 at 8 bits, progressive.
 ///
 /// A stream without B slices gives each picture with its own access unit. Where pictures are reordered they come out in
-/// the order of presentation, by their RTP timestamps, behind as many others as the SPS announces. A stream that
-/// announces nothing is taken to reorder nothing, until a B slice comes too late.
+/// the order of presentation, by their RTP timestamps, behind as many others as the SPS announces. Where it announces
+/// nothing, the first pictures tell whether there are any B slices.
 pub struct H264Decoder {
     native: Native,
     /// The parameter set of the stream as it came, and as the native decoder is given it.
@@ -20,6 +26,8 @@ pub struct H264Decoder {
     native_sps: Vec<u8>,
     rewritten: Vec<u8>,
     reorder: Reorder,
+    /// Pictures so far of a stream that does not say whether it reorders; `None` once that is known.
+    without_b_slice: Option<u32>,
     units: u64,
     /// The native decoder is to be made anew at the next IDR: nothing of before may come out any more.
     stale: bool,
@@ -45,6 +53,7 @@ impl H264Decoder {
             native_sps: Vec::new(),
             rewritten: Vec::new(),
             reorder: Reorder::default(),
+            without_b_slice: None,
             units: 0,
             stale: false,
         })
@@ -56,12 +65,25 @@ impl H264Decoder {
         }
         let sps = Sps::parse(unit).ok_or_else(|| DecodeError::Broken("the SPS is unreadable".into()))?;
         refuse_unsupported(&sps)?;
-        let announced = sps.max_num_reorder_frames.filter(|_| !sps.is_baseline());
-        self.reorder.set_depth(announced.unwrap_or(0));
+        let may_reorder = !sps.is_baseline() && sps.max_num_ref_frames >= 2;
+        self.without_b_slice = (may_reorder && sps.max_num_reorder_frames.is_none()).then_some(0);
+        self.reorder.set_depth(if may_reorder { sps.max_num_reorder_frames.unwrap_or(GUESSED_DEPTH) } else { 0 });
         self.native_sps = if sps.is_baseline() { unit.to_vec() } else { sps.renamed(unit, UNBUFFERED_PROFILE) };
         self.stale |= !self.sps.is_empty();
         self.sps = unit.to_vec();
         Ok(())
+    }
+
+    /// Ends the guess at the stream's depth, one way or the other.
+    fn doubt(&mut self, b_slice: bool) {
+        self.without_b_slice = match self.without_b_slice {
+            Some(_) if b_slice => None,
+            Some(PICTURES_OF_DOUBT) => {
+                self.reorder.set_depth(0);
+                None
+            }
+            seen => seen.map(|seen| seen + 1),
+        };
     }
 
     /// Writes the unit again, its parameter set replaced by the one for the native decoder.
@@ -104,6 +126,7 @@ impl Decoder for H264Decoder {
             Ok(Some((name, picture))) if name == self.units => {
                 let AccessUnit { rtp_timestamp, first_packet, last_packet, captured, .. } = *unit;
                 let picture = Picture { picture, rtp_timestamp, first_packet, last_packet, captured };
+                self.doubt(contents.b_slice);
                 Ok(self.reorder.put(picture, unit.idr, contents.b_slice))
             }
             Ok(None) if !contents.picture => Ok(None),

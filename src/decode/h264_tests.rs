@@ -237,16 +237,31 @@ fn pictures_with_b_slices_come_in_the_order_of_presentation_with_their_own_times
     assert_eq!(pictures, (0..24).map(|n| n * 3000).collect::<Vec<u32>>());
 }
 
+/// The SPS of `B_SLICES` without its VUI.
+const SPS_WITHOUT_VUI: [u8; 8] = [0x67, 0x64, 0x00, 0x0a, 0xac, 0xd9, 0x44, 0x79];
+
 #[test]
-fn the_first_b_slice_of_a_stream_that_did_not_announce_it_starts_reordering() {
-    // The same SPS cut before its VUI.
-    let sps = [0x67, 0x64, 0x00, 0x0a, 0xac, 0xd9, 0x44, 0x79];
+fn b_slices_that_were_not_announced_lose_no_picture() {
     let mut decoder = decoder();
-    let mut pictures = shown(&mut decoder, &reordered_units(Some(&sps)));
+    let mut pictures = shown(&mut decoder, &reordered_units(Some(&SPS_WITHOUT_VUI)));
     pictures.extend(std::iter::from_fn(|| decoder.flush()).map(|picture| picture.rtp_timestamp));
-    assert!(pictures.is_sorted(), "{pictures:?}");
-    assert_eq!(decoder.stats().broken, 0);
-    assert!(pictures.len() >= 22, "only those before the switch may be late: {pictures:?}");
+    assert_eq!(pictures, (0..24).map(|n| n * 3000).collect::<Vec<u32>>());
+}
+
+#[test]
+fn a_stream_that_might_have_b_slices_and_has_none_is_soon_without_delay() {
+    let mut decoder = H264Decoder::new().unwrap();
+    decoder.on_sps(&SPS_WITHOUT_VUI).unwrap();
+    let mut delays = Vec::new();
+    for n in 0..30 {
+        decoder.doubt(false);
+        let now = Instant::now();
+        let picture = I420Frame::black(2, 2);
+        let picture = Picture { picture, rtp_timestamp: n, first_packet: now, last_packet: now, captured: None };
+        delays.extend(decoder.reorder.put(picture, n == 0, false).map(|shown| n - shown.rtp_timestamp));
+    }
+    assert_eq!(delays.first(), Some(&2));
+    assert!(delays.len() >= 26 && delays[delays.len() - 14..].iter().all(|&delay| delay == 0), "{delays:?}");
 }
 
 #[test]

@@ -75,6 +75,8 @@ pub struct Sps {
     pub bit_depth: u32,
     /// False: field or macroblock-adaptive coding, that is interlaced.
     pub frame_mbs_only: bool,
+    /// How many pictures others may refer to at once; a B slice refers to two.
+    pub max_num_ref_frames: u32,
     /// How many pictures may come before one that is shown earlier; `None` where the stream does not say.
     pub max_num_reorder_frames: Option<u32>,
     /// Bits from the beginning of the payload to the end of `seq_parameter_set_id`.
@@ -120,7 +122,7 @@ impl Sps {
             }
             _ => {}
         }
-        bits.ue()?; // max_num_ref_frames
+        let max_num_ref_frames = bits.ue()?;
         bits.take(1)?; // gaps_in_frame_num_value_allowed_flag
         bits.ue()?; // pic_width_in_mbs_minus1
         bits.ue()?; // pic_height_in_map_units_minus1
@@ -147,6 +149,7 @@ impl Sps {
             chroma_format_idc,
             bit_depth,
             frame_mbs_only,
+            max_num_ref_frames,
             max_num_reorder_frames,
             after_id,
         })
