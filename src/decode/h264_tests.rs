@@ -12,6 +12,7 @@ use super::*;
 use crate::decode::VideoDecoder;
 use crate::media::{I420Frame, KeyframeRequest, Plane};
 
+#[allow(clippy::duplicate_mod)] // the rooms do not know each other, nor do their tests
 #[path = "../../tests/support/scene.rs"]
 mod scene;
 

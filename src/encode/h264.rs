@@ -98,7 +98,7 @@ fn even(width: usize, height: usize) -> (usize, usize) {
 
 fn check_size(width: usize, height: usize) -> Result<(), EncodeError> {
     let (short, long) = (width.min(height), width.max(height));
-    if short < LEAST_SIDE || short > SHORT_SIDE || long > LONG_SIDE {
+    if !(LEAST_SIDE..=SHORT_SIDE).contains(&short) || long > LONG_SIDE {
         return Err(EncodeError::UnsupportedSize(width, height));
     }
     Ok(())

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[allow(clippy::duplicate_mod)] // the rooms do not know each other, nor do their tests
 #[path = "../../tests/support/scene.rs"]
 mod scene;
 
