@@ -1,7 +1,15 @@
 //! Results to the outside world.
 //!
-//! Belongs here: what takes encoded pictures and detections out of the house (viewers over WebRTC, publishers), and
-//! [`message`], the one JSON schema that all of them speak. Does not belong here: how a result came about, when a
-//! picture is encoded, and who may ask for what; those are `pipeline`'s and `server`'s.
+//! Belongs here: one encode to many viewers without a copy, a viewer's connection, the public messages and the queue in
+//! front of a datachannel. Does not belong here: what is encoded and drawn, who may watch, and when a session ends.
 
+mod channel;
+mod fanout;
 pub mod message;
+mod queue;
+mod viewer;
+
+pub use channel::serve_channel;
+pub use fanout::{EncodedFrame, Fanout, ViewerFeed};
+pub use queue::MessageQueue;
+pub use viewer::serve_viewer;

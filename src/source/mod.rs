@@ -10,3 +10,4 @@ pub mod rtp;
 pub mod sps;
 
 pub use error::SourceError;
+pub mod webrtc;

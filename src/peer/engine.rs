@@ -1,0 +1,428 @@
+//! Connections from offers, and offers of our own: codecs, extensions, interceptors, the shared port.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use rtc::ice::mdns::MulticastDnsMode;
+use rtc::interceptor::{NackGeneratorBuilder, NackResponderBuilder, Slot};
+use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS};
+use rtc::peer_connection::transport::RTCDtlsRole;
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
+    RTCRtpHeaderExtensionCapability, RtpCodecKind,
+};
+use tokio::sync::{Notify, mpsc};
+use webrtc::media_stream::track_local::TrackLocal;
+use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
+use webrtc::peer_connection::{
+    MediaEngine, PeerConnection, PeerConnectionBuilder, RTCSessionDescription, Registry, SettingEngineBuilder,
+    configure_rtcp_reports, configure_twcc_receiver_only,
+};
+use webrtc::rtp_transceiver::RtpSender;
+
+use super::channel::{Channel, SEND_BUFFER_BYTES};
+use super::connection::{Connection, ConnectionEvent, Handler};
+use super::mux::{self, Mux, PeerRuntime, Route};
+use super::sdp::{self, Direction};
+use super::tap::{Tap, TapInterceptor};
+use super::tracks::{AudioOut, VideoOut};
+use super::{Config, PeerError};
+
+const PLAYOUT_DELAY_URI: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+
+/// Host candidates are there within milliseconds; longer than this and something is broken.
+const GATHERING_LIMIT: Duration = Duration::from_secs(2);
+/// Lost packets are asked for again this often. The default of 100 ms made p95 latency ten times worse at 3 % loss.
+const NACK_INTERVAL: Duration = Duration::from_millis(20);
+const NACKS_PER_PACKET: u16 = 10;
+/// Nothing heard for this long: disconnected; for this much longer: failed. With keep-alives at each second a killed
+/// browser is noticed within five.
+const ICE_DISCONNECTED: Duration = Duration::from_secs(2);
+const ICE_FAILED: Duration = Duration::from_secs(3);
+const ICE_KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// Constrained baseline and baseline, level 3.1: what every browser encodes and decodes. Level asymmetry lets larger
+/// pictures through (RFC 6184 §8.1).
+const H264_PROFILES: [(u8, &str); 2] = [(102, "42e01f"), (127, "42001f")];
+const OPUS_PAYLOAD_TYPE: u8 = 111;
+
+/// What every connection of this process shares.
+pub struct Engine {
+    mux: Arc<Mux>,
+    public: Vec<IpAddr>,
+}
+
+/// A connection that was made from somebody's offer.
+pub struct Answered {
+    /// Our answer.
+    pub sdp: String,
+    /// The connection.
+    pub connection: Connection,
+    /// What happens on it, from the first moment on.
+    pub events: mpsc::Receiver<ConnectionEvent>,
+    /// Where video can be sent, if the offer receives any.
+    pub video_out: Option<VideoOut>,
+    /// Where audio can be sent, if the offer receives any.
+    pub audio_out: Option<AudioOut>,
+    /// Whether a datachannel can be made.
+    pub channel_possible: bool,
+}
+
+/// A connection of our own making, before it is answered.
+pub struct Offered {
+    /// Our offer: one video section `sendrecv`, and a datachannel.
+    pub sdp: String,
+    /// The connection.
+    pub connection: Connection,
+    /// What happens on it.
+    pub events: mpsc::Receiver<ConnectionEvent>,
+    /// The `detections` channel; it opens once connected.
+    pub channel: Channel,
+    sender: Arc<dyn RtpSender>,
+    out: Outgoing,
+}
+
+struct Outgoing {
+    track: Arc<TrackLocalStaticRTP>,
+    ssrc: u32,
+}
+
+struct Parts {
+    inner: Arc<dyn PeerConnection>,
+    route: Arc<Route>,
+    tap: Arc<Tap>,
+    gathered: Arc<Notify>,
+    events: mpsc::Receiver<ConnectionEvent>,
+}
+
+impl Engine {
+    /// Binds the shared port on every local address.
+    ///
+    /// # Errors
+    /// When the port is taken, or there is no address.
+    pub fn bind(config: &Config) -> Result<Self, PeerError> {
+        Self::bind_on(&mux::local_addresses(), config)
+    }
+
+    /// Binds the shared port on loopback alone: for clients and tests on the same machine.
+    ///
+    /// # Errors
+    /// As [`Engine::bind`].
+    pub fn bind_loopback(config: &Config) -> Result<Self, PeerError> {
+        Self::bind_on(&[IpAddr::from([127, 0, 0, 1])], config)
+    }
+
+    fn bind_on(addresses: &[IpAddr], config: &Config) -> Result<Self, PeerError> {
+        Ok(Self { mux: Mux::bind(addresses, config.udp_port)?, public: config.public_ip.clone() })
+    }
+
+    /// The UDP port in use.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.mux.port()
+    }
+
+    /// The local addresses in use.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.mux.addresses()
+    }
+
+    /// Datagrams that reached nobody: from unknown addresses, for peers that did not read, and refused by the kernel.
+    #[must_use]
+    pub fn lost_datagrams(&self) -> [(&'static str, u64); 3] {
+        use std::sync::atomic::Ordering::Relaxed;
+        let counters = &self.mux.counters;
+        [
+            ("unknown_address", counters.unknown.load(Relaxed)),
+            ("inbox_full", counters.overflow.load(Relaxed)),
+            ("send_buffer_full", counters.unsent.load(Relaxed)),
+        ]
+    }
+
+    /// Answers an offer. The annotated video goes where the offer first receives any: a `sendrecv` section, else a
+    /// `recvonly` one.
+    ///
+    /// # Errors
+    /// When the offer cannot be read or has nothing that we can take, with the reason.
+    pub async fn answer(&self, offer: &str) -> Result<Answered, PeerError> {
+        let wanted = sdp::read_offer(offer)?;
+        let parts = self.build(true).await?;
+        let connection = self.connection(&parts);
+        let offer = RTCSessionDescription::offer(offer.to_owned())?;
+        connection.inner.set_remote_description(offer).await?;
+
+        // Audio in the video's stream would hold the video back for lip-sync: each has a stream of its own.
+        let video = outgoing(RtpCodecKind::Video, "sightline-video", h264(H264_PROFILES[0].1));
+        let video_sender = attach(&connection.inner, &wanted.video, &video).await?;
+        let audio = outgoing(RtpCodecKind::Audio, "sightline-audio", opus());
+        let audio_sender = attach(&connection.inner, &wanted.audio, &audio).await?;
+
+        let answer = connection.inner.create_answer(None).await?;
+        connection.inner.set_local_description(answer).await?;
+        let sdp = self.gathered_description(&parts).await?;
+        let video_out = match video_sender {
+            Some(sender) => Some(video_out(sender, video, Arc::clone(&parts.tap)).await?),
+            None => None,
+        };
+        let audio_out = match audio_sender {
+            Some(sender) => {
+                let parameters = sender.get_parameters().await?.rtp_parameters;
+                let payload_type = parameters.codecs.first().map_or(OPUS_PAYLOAD_TYPE, |codec| codec.payload_type);
+                Some(AudioOut { track: audio.track, ssrc: audio.ssrc, payload_type })
+            }
+            None => None,
+        };
+        Ok(Answered {
+            sdp,
+            connection,
+            events: parts.events,
+            video_out,
+            audio_out,
+            channel_possible: wanted.application,
+        })
+    }
+
+    /// Makes an offer: one video section that sends and receives, and the `detections` channel.
+    ///
+    /// # Errors
+    /// When the stack refuses.
+    pub async fn offer(&self) -> Result<Offered, PeerError> {
+        let parts = self.build(false).await?;
+        let connection = self.connection(&parts);
+        let out = outgoing(RtpCodecKind::Video, "client-video", h264(H264_PROFILES[0].1));
+        let track: Arc<dyn TrackLocal> = Arc::clone(&out.track) as Arc<dyn TrackLocal>;
+        let sender = connection.inner.add_track(track).await?;
+        let channel = connection.create_channel().await?;
+        let offer = connection.inner.create_offer(None).await?;
+        connection.inner.set_local_description(offer).await?;
+        let sdp = self.gathered_description(&parts).await?;
+        Ok(Offered { sdp, connection, events: parts.events, channel, sender, out })
+    }
+
+    /// Ends the readers of the shared port.
+    pub fn stop(&self) {
+        self.mux.stop();
+    }
+
+    fn connection(&self, parts: &Parts) -> Connection {
+        Connection {
+            inner: Arc::clone(&parts.inner),
+            mux: Arc::clone(&self.mux),
+            route: Arc::clone(&parts.route),
+            tap: Arc::clone(&parts.tap),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    async fn build(&self, answering: bool) -> Result<Parts, PeerError> {
+        let tap = Tap::new();
+        let route = self.mux.route(Arc::clone(&tap));
+        let (media, registry) = media_and_interceptors(&tap)?;
+        let mut settings = SettingEngineBuilder::new()
+            .with_ice_timeouts(Some(ICE_DISCONNECTED), Some(ICE_FAILED), Some(ICE_KEEPALIVE))
+            .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+            .with_include_loopback_candidate(true);
+        if answering {
+            // As the server of the handshake we need not wait for our own first flight: 60–110 ms instead of 215.
+            settings = settings.with_answering_dtls_role(RTCDtlsRole::Server);
+        }
+        let (sender, events) = mpsc::channel(64);
+        let gathered = Arc::new(Notify::new());
+        let handler = Handler { events: sender, gathered: Arc::clone(&gathered), tap: Arc::clone(&tap) };
+        // The port is a name only: the runtime puts a virtual socket in the place of what is bound here.
+        let addresses: Vec<SocketAddr> = self.mux.addresses().into_iter().map(|ip| SocketAddr::new(ip, 0)).collect();
+        let inner = PeerConnectionBuilder::new()
+            .with_media_engine(media)
+            .with_interceptor_registry(registry)
+            .with_setting_engine(settings.build())
+            .with_handler(Arc::new(handler))
+            .with_runtime(Arc::new(PeerRuntime::new(Arc::clone(&self.mux), Arc::clone(&route))))
+            .with_udp_addrs(addresses)
+            .with_data_channel_send_buffer_limit(SEND_BUFFER_BYTES)
+            .build()
+            .await?;
+        Ok(Parts { inner: Arc::new(inner), route, tap, gathered, events })
+    }
+
+    /// The local description once all candidates are in it, with the shared port; from here on checks find the peer.
+    async fn gathered_description(&self, parts: &Parts) -> Result<String, PeerError> {
+        if tokio::time::timeout(GATHERING_LIMIT, parts.gathered.notified()).await.is_err() {
+            tracing::warn!("gathering of host candidates is not complete; answering with those that are there");
+        }
+        let local = parts.inner.local_description().await.ok_or(PeerError::Closed)?;
+        let ufrag = sdp::ufrag(&local.sdp)
+            .ok_or_else(|| PeerError::BadDescription("our own description has no ice-ufrag".to_owned()))?;
+        self.mux.register(&ufrag, &parts.route);
+        Ok(sdp::rewrite_candidates(&local.sdp, self.mux.port(), &self.public))
+    }
+}
+
+impl Offered {
+    /// Takes the other side's answer. From here on media can flow once the connection stands.
+    ///
+    /// # Errors
+    /// When the answer cannot be read, or accepts no video.
+    pub async fn accept(self, answer: &str) -> Result<Answered, PeerError> {
+        let description = RTCSessionDescription::answer(answer.to_owned())?;
+        self.connection.inner.set_remote_description(description).await?;
+        let video_out = video_out(self.sender, self.out, Arc::clone(&self.connection.tap)).await?;
+        Ok(Answered {
+            sdp: answer.to_owned(),
+            connection: self.connection,
+            events: self.events,
+            video_out: Some(video_out),
+            audio_out: None,
+            channel_possible: true,
+        })
+    }
+}
+
+async fn video_out(sender: Arc<dyn RtpSender>, out: Outgoing, tap: Arc<Tap>) -> Result<VideoOut, PeerError> {
+    let parameters = sender.get_parameters().await?.rtp_parameters;
+    let is_h264 = |codec: &&RTCRtpCodecParameters| codec.rtp_codec.mime_type.eq_ignore_ascii_case(MIME_TYPE_H264);
+    let constrained = |codec: &&RTCRtpCodecParameters| codec.rtp_codec.sdp_fmtp_line.to_lowercase().contains("42e0");
+    let codec = parameters
+        .codecs
+        .iter()
+        .filter(is_h264)
+        .find(constrained)
+        .or_else(|| parameters.codecs.iter().find(is_h264))
+        .ok_or_else(|| PeerError::NoCommonCodec("the negotiation left no H264".to_owned()))?;
+    let playout_delay = parameters
+        .header_extensions
+        .iter()
+        .find(|extension| extension.uri == PLAYOUT_DELAY_URI)
+        .and_then(|extension| u8::try_from(extension.id).ok());
+    let sent = tap.watch_video_out(out.ssrc);
+    Ok(VideoOut {
+        track: out.track,
+        ssrc: out.ssrc,
+        payload_type: codec.payload_type,
+        playout_delay,
+        sequence_number: rand::random(),
+        sent: Some(sent),
+        tap,
+    })
+}
+
+fn outgoing(kind: RtpCodecKind, stream: &str, codec: RTCRtpCodec) -> Outgoing {
+    let ssrc = rand::random::<u32>().max(1);
+    let encoding = RTCRtpEncodingParameters {
+        rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), ..RTCRtpCodingParameters::default() },
+        codec,
+        ..RTCRtpEncodingParameters::default()
+    };
+    let track =
+        MediaStreamTrack::new(stream.to_owned(), format!("{stream}-0"), stream.to_owned(), kind, vec![encoding]);
+    Outgoing { track: Arc::new(TrackLocalStaticRTP::new(track)), ssrc }
+}
+
+/// Adds the track to the section of the offer that it answers.
+///
+/// The stack gives a track to the first section of its kind that has none, whether that one receives or not. So the
+/// sections before the right one get a track that is taken away again.
+async fn attach(
+    connection: &Arc<dyn PeerConnection>,
+    sections: &[Direction],
+    out: &Outgoing,
+) -> Result<Option<Arc<dyn RtpSender>>, PeerError> {
+    let Some(target) = section_to_send_on(sections) else { return Ok(None) };
+    let mut fillers = Vec::new();
+    for _ in 0..target {
+        let track = out.track.track().await;
+        let filler = MediaStreamTrack::new(
+            "filler".to_owned(),
+            format!("filler-{}", fillers.len()),
+            String::new(),
+            track.kind(),
+            track.codings().to_vec(),
+        );
+        fillers.push(connection.add_track(Arc::new(TrackLocalStaticRTP::new(filler))).await?);
+    }
+    let sender = connection.add_track(Arc::clone(&out.track) as Arc<dyn TrackLocal>).await?;
+    for filler in &fillers {
+        connection.remove_track(filler).await?;
+    }
+    Ok(Some(sender))
+}
+
+fn section_to_send_on(sections: &[Direction]) -> Option<usize> {
+    let both = sections.iter().position(|section| section.sends && section.receives);
+    both.or_else(|| sections.iter().position(|section| section.receives))
+}
+
+fn h264(profile: &str) -> RTCRtpCodec {
+    let feedback = |typ: &str, parameter: &str| RTCPFeedback { typ: typ.to_owned(), parameter: parameter.to_owned() };
+    RTCRtpCodec {
+        mime_type: MIME_TYPE_H264.to_owned(),
+        clock_rate: 90_000,
+        channels: 0,
+        sdp_fmtp_line: format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile}"),
+        rtcp_feedback: vec![
+            feedback("goog-remb", ""),
+            feedback("ccm", "fir"),
+            feedback("nack", ""),
+            feedback("nack", "pli"),
+        ],
+    }
+}
+
+fn opus() -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: MIME_TYPE_OPUS.to_owned(),
+        clock_rate: 48_000,
+        channels: 2,
+        sdp_fmtp_line: "minptime=10;useinbandfec=1".to_owned(),
+        rtcp_feedback: vec![],
+    }
+}
+
+/// No RTX is negotiated: packets that it recovers never clear the NACK generator of this stack, and 3 % loss caused
+/// seventeen times as many retransmissions. No pacer: it holds the last packet of a frame back by 20 ms.
+fn media_and_interceptors(tap: &Arc<Tap>) -> Result<(MediaEngine, Registry), PeerError> {
+    let mut media = MediaEngine::default();
+    for (payload_type, profile) in H264_PROFILES {
+        let codec = RTCRtpCodecParameters { rtp_codec: h264(profile), payload_type };
+        media.register_codec(codec, RtpCodecKind::Video)?;
+    }
+    let codec = RTCRtpCodecParameters { rtp_codec: opus(), payload_type: OPUS_PAYLOAD_TYPE };
+    media.register_codec(codec, RtpCodecKind::Audio)?;
+    for uri in [PLAYOUT_DELAY_URI, rtc::sdp::extmap::SDES_MID_URI] {
+        let extension = RTCRtpHeaderExtensionCapability { uri: uri.to_owned() };
+        media.register_header_extension(extension, RtpCodecKind::Video, None)?;
+    }
+    let registry = configure_twcc_receiver_only(Registry::new(), &mut media)?;
+    let registry = configure_rtcp_reports(registry)
+        .with(Slot::NackResponder, NackResponderBuilder::new().build())
+        .with(
+            Slot::NackGenerator,
+            NackGeneratorBuilder::new()
+                .with_interval(NACK_INTERVAL)
+                .with_max_nacks_per_packet(NACKS_PER_PACKET)
+                .build(),
+        )
+        // Below all others, so that what they write passes here too.
+        .with(Slot::from(500), TapInterceptor::new(Arc::clone(tap)));
+    Ok((media, registry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: Direction = Direction { sends: true, receives: true };
+    const SENDS: Direction = Direction { sends: true, receives: false };
+    const RECEIVES: Direction = Direction { sends: false, receives: true };
+
+    #[test]
+    fn the_annotated_video_goes_where_the_offer_receives() {
+        assert_eq!(section_to_send_on(&[BOTH]), Some(0));
+        assert_eq!(section_to_send_on(&[SENDS, RECEIVES]), Some(1));
+        assert_eq!(section_to_send_on(&[RECEIVES, BOTH]), Some(1));
+        assert_eq!(section_to_send_on(&[SENDS]), None);
+    }
+}

@@ -1,0 +1,269 @@
+//! What an offer holds, asked before the WebRTC stack sees it, and the candidates of our answers (RFC 8866, RFC 8839).
+
+use std::net::IpAddr;
+
+use rtc::sdp::description::media::MediaDescription;
+use webrtc::peer_connection::RTCSessionDescription;
+
+use super::PeerError;
+
+/// Sections beyond this are nobody's offer.
+const MAX_SECTIONS: usize = 32;
+
+/// What a section of the offer allows us to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Direction {
+    /// The other side sends: we may receive.
+    pub(super) sends: bool,
+    /// The other side receives: we may send.
+    pub(super) receives: bool,
+}
+
+/// The sections of one kind of media, in the order of the offer.
+pub(super) type Sections = Vec<Direction>;
+
+/// What an offer holds.
+#[derive(Debug, Default)]
+pub(super) struct Offer {
+    pub(super) video: Sections,
+    pub(super) audio: Sections,
+    /// A datachannel can be made.
+    pub(super) application: bool,
+}
+
+/// Reads an offer and says what is wrong with it, in words for whoever wrote the page.
+pub(super) fn read_offer(sdp: &str) -> Result<Offer, PeerError> {
+    let bad = |why: &dyn std::fmt::Display| PeerError::BadDescription(format!("the SDP cannot be read: {why}"));
+    let description = RTCSessionDescription::offer(sdp.to_owned()).map_err(|error| bad(&error))?;
+    let parsed = description.unmarshal().map_err(|error| bad(&error))?;
+    if parsed.media_descriptions.len() > MAX_SECTIONS {
+        return Err(bad(&format!("{} media sections", parsed.media_descriptions.len())));
+    }
+    let mut offer = Offer::default();
+    let mut codecs_seen = Vec::new();
+    let mut h264_modes_seen = Vec::new();
+    let mut usable_video = false;
+    for media in &parsed.media_descriptions {
+        let rejected = media.media_name.port.value == 0 && media.attribute("bundle-only").is_none();
+        match media.media_name.media.as_str() {
+            "video" => {
+                let direction = direction(media);
+                offer.video.push(if rejected { NEITHER } else { direction });
+                if rejected {
+                    continue;
+                }
+                let modes = h264_packetization_modes(media);
+                usable_video |= modes.contains(&1);
+                h264_modes_seen.extend(modes);
+                codecs_seen.extend(codec_names(media));
+            }
+            "audio" => offer.audio.push(if rejected { NEITHER } else { direction(media) }),
+            "application" if !rejected => offer.application = true,
+            _ => {}
+        }
+    }
+    if offer.video.is_empty() {
+        return Err(PeerError::NoVideo(
+            "the offer has no video section: add a video track or a video transceiver before createOffer".to_owned(),
+        ));
+    }
+    if !usable_video {
+        codecs_seen.sort_unstable();
+        codecs_seen.dedup();
+        return Err(PeerError::NoCommonCodec(if h264_modes_seen.is_empty() {
+            format!("no common video codec: the offer has {}, this server needs H264", codecs_seen.join(", "))
+        } else {
+            "H264 is offered with packetization-mode=0 alone: this server needs packetization-mode=1 (RFC 6184 §6.3)"
+                .to_owned()
+        }));
+    }
+    if !offer.video.iter().any(|section| section.sends) {
+        return Err(PeerError::NoVideo(
+            "no video section of the offer sends: its direction must be sendrecv or sendonly".to_owned(),
+        ));
+    }
+    Ok(offer)
+}
+
+const NEITHER: Direction = Direction { sends: false, receives: false };
+
+fn direction(media: &MediaDescription) -> Direction {
+    for (name, sends, receives) in
+        [("sendonly", true, false), ("recvonly", false, true), ("inactive", false, false), ("sendrecv", true, true)]
+    {
+        if media.has_attribute(name) {
+            return Direction { sends, receives };
+        }
+    }
+    Direction { sends: true, receives: true }
+}
+
+fn rtpmaps<'a>(media: &'a MediaDescription) -> impl Iterator<Item = (&'a str, &'a str)> {
+    media.attributes.iter().filter(|attribute| attribute.key == "rtpmap").filter_map(|attribute| {
+        let (payload_type, codec) = attribute.value.as_deref()?.split_once(' ')?;
+        Some((payload_type, codec.split('/').next()?))
+    })
+}
+
+fn codec_names(media: &MediaDescription) -> Vec<String> {
+    let repair = ["rtx", "red", "ulpfec", "flexfec-03"];
+    rtpmaps(media).map(|(_, codec)| codec.to_owned()).filter(|codec| !repair.contains(&codec.as_str())).collect()
+}
+
+fn h264_packetization_modes(media: &MediaDescription) -> Vec<u8> {
+    rtpmaps(media)
+        .filter(|(_, codec)| codec.eq_ignore_ascii_case("H264"))
+        .map(|(payload_type, _)| {
+            let parameters = media.attributes.iter().find_map(|attribute| {
+                let (of, parameters) = attribute.value.as_deref()?.split_once(' ')?;
+                (attribute.key == "fmtp" && of == payload_type).then_some(parameters)
+            });
+            // Absent means 0 (RFC 6184 §8.1).
+            parameters
+                .and_then(|all| all.split(';').find_map(|one| one.trim().strip_prefix("packetization-mode=")))
+                .and_then(|mode| mode.trim().parse().ok())
+                .unwrap_or(0)
+        })
+        .collect()
+}
+
+/// The first ICE user fragment of a description (RFC 8839 §5.4).
+pub(super) fn ufrag(sdp: &str) -> Option<String> {
+    sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).map(|value| value.trim().to_owned())
+}
+
+/// Puts the shared port into the host candidates of a description of ours, and adds one for each public address behind
+/// the last host candidate of each section.
+pub(super) fn rewrite_candidates(sdp: &str, port: u16, public: &[IpAddr]) -> String {
+    let mut out = String::with_capacity(sdp.len() + 200);
+    let mut host: Option<Vec<String>> = None;
+    let mut added = false;
+    for line in sdp.lines() {
+        if line.starts_with("m=") {
+            added = false;
+        }
+        if let Some(candidate) = line.strip_prefix("a=candidate:") {
+            let mut fields: Vec<String> = candidate.split(' ').map(str::to_owned).collect();
+            if let Some(field) = fields.get_mut(5) {
+                *field = port.to_string();
+            }
+            out.push_str("a=candidate:");
+            out.push_str(&fields.join(" "));
+            out.push_str("\r\n");
+            host = Some(fields);
+            continue;
+        }
+        if let Some(fields) = host.take()
+            && !added
+        {
+            added = true;
+            push_public(&mut out, &fields, public);
+        }
+        out.push_str(line);
+        out.push_str("\r\n");
+    }
+    if let Some(fields) = host
+        && !added
+    {
+        push_public(&mut out, &fields, public);
+    }
+    out
+}
+
+fn push_public(out: &mut String, like: &[String], public: &[IpAddr]) {
+    for (number, address) in public.iter().enumerate() {
+        let mut fields = like.to_vec();
+        // A foundation of its own (RFC 8445 §5.1.1.3), and a local preference below every interface's.
+        if let Some(field) = fields.first_mut() {
+            *field = format!("public{number}");
+        }
+        if let Some(field) = fields.get_mut(3) {
+            *field = (126 << 24 | (1000_usize.saturating_sub(number)) << 8 | 255).to_string();
+        }
+        if let Some(field) = fields.get_mut(4) {
+            *field = address.to_string();
+        }
+        out.push_str("a=candidate:");
+        out.push_str(&fields.join(" "));
+        out.push_str("\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEAD: &str =
+        "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n";
+
+    fn video(direction: &str, codec: &str, fmtp: &str) -> String {
+        format!(
+            "m=video 9 UDP/TLS/RTP/SAVPF 102\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na={direction}\r\na=rtpmap:102 {codec}/90000\r\na=fmtp:102 {fmtp}\r\n"
+        )
+    }
+
+    const MODE_1: &str = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
+
+    #[test]
+    fn sections_are_read_in_order() {
+        let sdp = format!(
+            "{HEAD}{}{}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:2\r\n",
+            video("sendonly", "H264", MODE_1),
+            video("recvonly", "H264", MODE_1)
+        );
+        let offer = read_offer(&sdp).unwrap();
+        assert_eq!(
+            offer.video,
+            [Direction { sends: true, receives: false }, Direction { sends: false, receives: true }]
+        );
+        assert!(offer.application && offer.audio.is_empty());
+        assert_eq!(ufrag(&sdp).as_deref(), Some("abcd"));
+    }
+
+    #[test]
+    fn an_offer_without_video_says_what_to_add() {
+        let error = read_offer(HEAD).unwrap_err();
+        assert!(matches!(&error, PeerError::NoVideo(why) if why.contains("transceiver")), "{error}");
+    }
+
+    #[test]
+    fn packetization_mode_0_alone_is_refused_with_the_reason() {
+        for fmtp in ["profile-level-id=42e01f", "packetization-mode=0;profile-level-id=42e01f"] {
+            let error = read_offer(&format!("{HEAD}{}", video("sendrecv", "H264", fmtp))).unwrap_err();
+            assert!(matches!(&error, PeerError::NoCommonCodec(why) if why.contains("packetization-mode=1")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_codec_is_named() {
+        let error = read_offer(&format!("{HEAD}{}", video("sendrecv", "VP8", "x=1"))).unwrap_err();
+        assert!(matches!(&error, PeerError::NoCommonCodec(why) if why.contains("VP8")), "{error}");
+    }
+
+    #[test]
+    fn an_offer_that_only_receives_is_no_publisher() {
+        let error = read_offer(&format!("{HEAD}{}", video("recvonly", "H264", MODE_1))).unwrap_err();
+        assert!(matches!(error, PeerError::NoVideo(_)));
+    }
+
+    #[test]
+    fn candidates_get_the_shared_port_and_the_public_address() {
+        let sdp = "m=video 9 X\r\na=candidate:1 1 udp 2130706431 10.0.0.2 40001 typ host\r\na=end-of-candidates\r\n";
+        let out = rewrite_candidates(sdp, 8189, &["203.0.113.7".parse().unwrap()]);
+        let lines: Vec<_> = out.lines().collect();
+        assert_eq!(lines[1], "a=candidate:1 1 udp 2130706431 10.0.0.2 8189 typ host");
+        assert!(lines[2].starts_with("a=candidate:public0 1 udp ") && lines[2].contains(" 203.0.113.7 8189 typ host"));
+        assert_eq!(lines[3], "a=end-of-candidates");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in "\\PC{0,300}", lines in prop::collection::vec("[a-z]=[ -~]{0,40}", 0..20)) {
+            let _ = read_offer(&text);
+            let _ = read_offer(&lines.join("\r\n"));
+            let _ = read_offer(&format!("{HEAD}{}", lines.join("\r\n")));
+            let _ = rewrite_candidates(&lines.join("\r\n"), 1, &["::1".parse().unwrap()]);
+        }
+    }
+}

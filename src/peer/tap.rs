@@ -1,0 +1,397 @@
+//! What can be learnt of one connection by looking at its packets as they pass: when they came and left, and what the
+//! other side says about them in RTCP.
+//!
+//! Two places look. The datagrams are seen at the socket, where the time is the truest (RTP headers are not encrypted by
+//! SRTP, RFC 3711 §3.1). RTCP is seen decrypted, by an interceptor next to the wire.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use rtc::interceptor::{Interceptor, Packet, StreamInfo, TaggedPacket};
+use rtc::rtcp;
+use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtcp::receiver_report::ReceiverReport;
+use rtc::rtcp::reception_report::ReceptionReport;
+use rtc::sansio::Protocol;
+use rtc::shared::error::Error;
+use tokio::sync::mpsc;
+
+use crate::media::{KeyframeRequest, SenderReport};
+
+/// How many arrivals are remembered: two seconds of a 12 Mbps stream.
+const ARRIVALS: usize = 2048;
+/// How many of our own sender reports are remembered to measure the round trip.
+const REPORTS: usize = 8;
+
+/// The last packet of a frame has been handed to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The frame's outgoing RTP timestamp.
+    pub rtp_timestamp: u32,
+    /// When.
+    pub at: Instant,
+}
+
+/// What is known of a connection's network, from RTCP and from counting.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetworkStats {
+    /// Bytes of datagrams received.
+    pub bytes_in: u64,
+    /// Bytes of datagrams sent.
+    pub bytes_out: u64,
+    /// Round trip by receiver reports (RFC 3550 §6.4.1).
+    pub rtt: Option<Duration>,
+    /// The share of our video packets that the other side lost since its last report, 0 to 1.
+    pub loss: Option<f32>,
+    /// Keyframe requests (PLI and FIR) that came from the other side.
+    pub keyframe_requests: u64,
+}
+
+struct Arrival {
+    name: AtomicU64,
+    nanos: AtomicU64,
+}
+
+#[derive(Default)]
+struct Reports {
+    /// The middle 32 bits of the NTP time of sender reports of ours, and when they left.
+    ours: VecDeque<(u32, Instant)>,
+    rtt: Option<Duration>,
+    loss: Option<f32>,
+    theirs: Option<(u32, SenderReport)>,
+}
+
+/// The watcher of one connection.
+pub(super) struct Tap {
+    start: Instant,
+    arrivals: Box<[Arrival]>,
+    last_rtp_nanos: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    keyframe_requests: AtomicU64,
+    reports: Mutex<Reports>,
+    video_out: OnceLock<(u32, mpsc::Sender<Sent>)>,
+    on_keyframe_request: OnceLock<KeyframeRequest>,
+}
+
+/// The fixed header of an RTP packet (RFC 3550 §5.1), as far as it is needed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RtpHeader {
+    marker: bool,
+    sequence_number: u16,
+    timestamp: u32,
+    ssrc: u32,
+}
+
+fn rtp_header(datagram: &[u8]) -> Option<RtpHeader> {
+    let &[first, second, s0, s1, t0, t1, t2, t3, r0, r1, r2, r3, ..] = datagram else { return None };
+    // RTCP shares the port: its packet types 192 to 223 stand where marker and payload type do (RFC 5761 §4).
+    if first >> 6 != 2 || (192..=223).contains(&second) {
+        return None;
+    }
+    Some(RtpHeader {
+        marker: second & 0x80 != 0,
+        sequence_number: u16::from_be_bytes([s0, s1]),
+        timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
+        ssrc: u32::from_be_bytes([r0, r1, r2, r3]),
+    })
+}
+
+fn packet_name(ssrc: u32, sequence_number: u16) -> u64 {
+    // Bit 48 is set so that no packet is named 0, which stands for an empty place.
+    1 << 48 | u64::from(ssrc) << 16 | u64::from(sequence_number)
+}
+
+fn place(ssrc: u32, sequence_number: u16) -> usize {
+    // Streams of one connection count from random numbers; folding the source in keeps them apart in the ring.
+    (usize::from(sequence_number) ^ (ssrc as usize & 0x3ff)) % ARRIVALS
+}
+
+impl Tap {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            start: Instant::now(),
+            arrivals: (0..ARRIVALS).map(|_| Arrival { name: AtomicU64::new(0), nanos: AtomicU64::new(0) }).collect(),
+            last_rtp_nanos: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            keyframe_requests: AtomicU64::new(0),
+            reports: Mutex::default(),
+            video_out: OnceLock::new(),
+            on_keyframe_request: OnceLock::new(),
+        })
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A datagram came.
+    pub(super) fn on_datagram_in(&self, datagram: &[u8], now: Instant) {
+        self.bytes_in.fetch_add(datagram.len() as u64, Ordering::Relaxed);
+        let Some(header) = rtp_header(datagram) else { return };
+        let nanos = self.nanos(now);
+        self.last_rtp_nanos.store(nanos.max(1), Ordering::Relaxed);
+        if let Some(arrival) = self.arrivals.get(place(header.ssrc, header.sequence_number)) {
+            arrival.nanos.store(nanos, Ordering::Relaxed);
+            arrival.name.store(packet_name(header.ssrc, header.sequence_number), Ordering::Release);
+        }
+    }
+
+    /// A datagram was handed to the kernel.
+    pub(super) fn on_datagram_out(&self, datagram: &[u8], now: Instant) {
+        self.bytes_out.fetch_add(datagram.len() as u64, Ordering::Relaxed);
+        let Some(header) = rtp_header(datagram) else { return };
+        if let Some((ssrc, sent)) = self.video_out.get()
+            && header.marker
+            && header.ssrc == *ssrc
+        {
+            // A viewer's task that is behind finds the next one: the note of one frame is no reason to wait.
+            let _ = sent.try_send(Sent { rtp_timestamp: header.timestamp, at: now });
+        }
+    }
+
+    /// When a packet came, if it is among the last that did.
+    pub(super) fn arrival(&self, ssrc: u32, sequence_number: u16) -> Option<Instant> {
+        let arrival = self.arrivals.get(place(ssrc, sequence_number))?;
+        if arrival.name.load(Ordering::Acquire) != packet_name(ssrc, sequence_number) {
+            return None;
+        }
+        self.start.checked_add(Duration::from_nanos(arrival.nanos.load(Ordering::Relaxed)))
+    }
+
+    /// When the last RTP packet of any kind came.
+    pub(super) fn last_rtp(&self) -> Option<Instant> {
+        let nanos = self.last_rtp_nanos.load(Ordering::Relaxed);
+        if nanos == 0 { None } else { self.start.checked_add(Duration::from_nanos(nanos)) }
+    }
+
+    /// Names the outgoing video, and returns where the note of each frame's last packet comes.
+    pub(super) fn watch_video_out(&self, ssrc: u32) -> mpsc::Receiver<Sent> {
+        let (sender, receiver) = mpsc::channel(64);
+        if self.video_out.set((ssrc, sender)).is_err() {
+            tracing::error!("a connection has one outgoing video");
+        }
+        receiver
+    }
+
+    /// From now on, the other side's keyframe requests go to `request`.
+    pub(super) fn on_keyframe_request(&self, request: KeyframeRequest) {
+        if self.on_keyframe_request.set(request).is_err() {
+            tracing::error!("a connection has one outgoing video");
+        }
+    }
+
+    /// The newest sender report of a stream that comes in.
+    pub(super) fn sender_report(&self, ssrc: u32) -> Option<SenderReport> {
+        self.reports().theirs.filter(|(from, _)| *from == ssrc).map(|(_, report)| report)
+    }
+
+    pub(super) fn stats(&self) -> NetworkStats {
+        let reports = self.reports();
+        NetworkStats {
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            rtt: reports.rtt,
+            loss: reports.loss,
+            keyframe_requests: self.keyframe_requests.load(Ordering::Relaxed),
+        }
+    }
+
+    fn on_rtcp_in(&self, packets: &[Box<dyn rtcp::Packet>], now: Instant) {
+        for packet in packets {
+            let packet = packet.as_any();
+            if packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() {
+                self.keyframe_requests.fetch_add(1, Ordering::Relaxed);
+                if let Some(request) = self.on_keyframe_request.get() {
+                    request.request();
+                }
+            } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
+                report.reports.iter().for_each(|block| self.on_reception_report(block, now));
+            } else if let Some(report) = packet.downcast_ref::<rtcp::sender_report::SenderReport>() {
+                let said = SenderReport { ntp: report.ntp_time, rtp_timestamp: report.rtp_time };
+                // A connection that sends audio too reports on both: the video's is the one that dates frames, and the
+                // reader names it by its source, so keep whichever is not overwritten by another stream's.
+                self.reports().theirs = Some((report.ssrc, said));
+                report.reports.iter().for_each(|block| self.on_reception_report(block, now));
+            }
+        }
+    }
+
+    fn on_reception_report(&self, block: &ReceptionReport, now: Instant) {
+        if self.video_out.get().is_none_or(|(ssrc, _)| *ssrc != block.ssrc) {
+            return;
+        }
+        let mut reports = self.reports();
+        reports.loss = Some(f32::from(block.fraction_lost) / 256.0);
+        // A = now, minus when the report that they answer left, minus how long they held it (RFC 3550 §6.4.1).
+        let sent = reports.ours.iter().find(|(ntp, _)| *ntp == block.last_sender_report).map(|(_, at)| *at);
+        if let Some(sent) = sent {
+            let held = Duration::from_nanos(u64::from(block.delay) * 1_000_000_000 / 65_536);
+            reports.rtt = Some(now.saturating_duration_since(sent).saturating_sub(held));
+        }
+    }
+
+    fn on_rtcp_out(&self, packets: &[Box<dyn rtcp::Packet>], now: Instant) {
+        for packet in packets {
+            if let Some(report) = packet.as_any().downcast_ref::<rtcp::sender_report::SenderReport>() {
+                let mut reports = self.reports();
+                if reports.ours.len() >= REPORTS {
+                    reports.ours.pop_front();
+                }
+                #[allow(clippy::cast_possible_truncation)] // the middle 32 bits are what receivers repeat
+                reports.ours.push_back(((report.ntp_time >> 16) as u32, now));
+            }
+        }
+    }
+}
+
+/// The interceptor that shows RTCP to the tap. It changes nothing.
+pub(super) struct TapInterceptor {
+    tap: Arc<Tap>,
+    reads: VecDeque<TaggedPacket>,
+    writes: VecDeque<TaggedPacket>,
+}
+
+impl TapInterceptor {
+    pub(super) fn new(tap: Arc<Tap>) -> Self {
+        Self { tap, reads: VecDeque::new(), writes: VecDeque::new() }
+    }
+}
+
+impl Protocol<TaggedPacket, TaggedPacket, ()> for TapInterceptor {
+    type Rout = TaggedPacket;
+    type Wout = TaggedPacket;
+    type Eout = ();
+    type Error = Error;
+    type Time = Instant;
+
+    fn handle_read(&mut self, message: TaggedPacket) -> Result<(), Error> {
+        if let Packet::Rtcp(packets) = &message.message.packet {
+            self.tap.on_rtcp_in(packets, message.now);
+        }
+        self.reads.push_back(message);
+        Ok(())
+    }
+
+    fn poll_read(&mut self) -> Option<TaggedPacket> {
+        self.reads.pop_front()
+    }
+
+    fn handle_write(&mut self, message: TaggedPacket) -> Result<(), Error> {
+        if let Packet::Rtcp(packets) = &message.message.packet {
+            self.tap.on_rtcp_out(packets, message.now);
+        }
+        self.writes.push_back(message);
+        Ok(())
+    }
+
+    fn poll_write(&mut self) -> Option<TaggedPacket> {
+        self.writes.pop_front()
+    }
+
+    fn handle_timeout(&mut self, _: Instant) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        None
+    }
+}
+
+impl Interceptor for TapInterceptor {
+    fn bind_local_stream(&mut self, _: &StreamInfo) {}
+    fn unbind_local_stream(&mut self, _: &StreamInfo) {}
+    fn bind_remote_stream(&mut self, _: &StreamInfo) {}
+    fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rtp(marker: bool, sequence_number: u16, timestamp: u32, ssrc: u32) -> Vec<u8> {
+        let mut packet = vec![0x80, 96 | u8::from(marker) << 7];
+        packet.extend(sequence_number.to_be_bytes());
+        packet.extend(timestamp.to_be_bytes());
+        packet.extend(ssrc.to_be_bytes());
+        packet
+    }
+
+    #[test]
+    fn a_packet_is_dated_by_its_source_and_number() {
+        let tap = Tap::new();
+        let now = Instant::now();
+        tap.on_datagram_in(&rtp(false, 7, 0, 0xAABB), now);
+        assert_eq!(tap.arrival(0xAABB, 7), Some(now));
+        assert_eq!(tap.arrival(0xAABC, 7), None);
+        assert_eq!(tap.arrival(0xAABB, 8), None);
+        assert_eq!(tap.last_rtp(), Some(now));
+    }
+
+    #[test]
+    fn the_last_packet_of_a_frame_is_noted_when_it_leaves() {
+        let tap = Tap::new();
+        let mut sent = tap.watch_video_out(5);
+        let now = Instant::now();
+        tap.on_datagram_out(&rtp(false, 1, 900, 5), now);
+        tap.on_datagram_out(&rtp(true, 2, 900, 6), now);
+        tap.on_datagram_out(&rtp(true, 2, 900, 5), now);
+        assert_eq!(sent.try_recv(), Ok(Sent { rtp_timestamp: 900, at: now }));
+        assert!(sent.try_recv().is_err(), "one note: not for the first packet, not for another source");
+    }
+
+    #[test]
+    fn rtcp_is_not_taken_for_rtp() {
+        assert_eq!(rtp_header(&[0x80, 200, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]), None);
+        assert_eq!(rtp_header(&[0x80, 96, 0]), None);
+    }
+
+    #[test]
+    fn a_viewers_request_reaches_whoever_was_named() {
+        let tap = Tap::new();
+        let (asked, seen) = std::sync::mpsc::channel();
+        tap.on_keyframe_request(KeyframeRequest::new(move || asked.send(()).unwrap()));
+        tap.on_rtcp_in(&[Box::new(PictureLossIndication { sender_ssrc: 1, media_ssrc: 2 })], Instant::now());
+        assert!(seen.try_recv().is_ok());
+        assert_eq!(tap.stats().keyframe_requests, 1);
+    }
+
+    #[test]
+    fn the_round_trip_is_what_is_left_when_their_holding_time_is_taken_off() {
+        let tap = Tap::new();
+        let _sent = tap.watch_video_out(5);
+        let start = Instant::now();
+        let ours = rtcp::sender_report::SenderReport { ssrc: 5, ntp_time: 0x1234_5678_9ABC_DEF0, ..Default::default() };
+        tap.on_rtcp_out(&[Box::new(ours)], start);
+        let block = ReceptionReport {
+            ssrc: 5,
+            fraction_lost: 64,
+            last_sender_report: 0x5678_9ABC,
+            delay: 65_536 / 10,
+            ..Default::default()
+        };
+        let theirs = ReceiverReport { reports: vec![block], ..Default::default() };
+        tap.on_rtcp_in(&[Box::new(theirs)], start + Duration::from_millis(130));
+        let stats = tap.stats();
+        assert_eq!(stats.rtt.unwrap().as_millis(), 30);
+        assert!((stats.loss.unwrap() - 0.25).abs() < 1e-6);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_datagrams_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let tap = Tap::new();
+            tap.on_datagram_in(&bytes, Instant::now());
+            tap.on_datagram_out(&bytes, Instant::now());
+        }
+    }
+}

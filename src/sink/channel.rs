@@ -1,0 +1,114 @@
+//! The `detections` datachannel: results out, configuration in.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::broadcast;
+
+use super::message::{ClientMessage, ConfigAck, ConfigMessage, DetectionsMessage, ErrorMessage, MessageError, Pong, StreamConfig};
+use super::queue::MessageQueue;
+use crate::media::Detections;
+use crate::peer::{Channel, ChannelEvent};
+
+/// Serves the channel until it closes. Frame messages come through `queue`, from the viewer's task. `configure` applies a
+/// change of settings from the next frame on, or refuses it whole.
+pub async fn serve_channel(
+    channel: Channel,
+    stream: Arc<str>,
+    queue: Arc<MessageQueue>,
+    results: broadcast::Receiver<Arc<Detections>>,
+    configure: impl Fn(ConfigMessage) -> Result<StreamConfig, MessageError>,
+) {
+    if !channel.writable().await {
+        return;
+    }
+    queue.set_open(true);
+    // Whichever ends first ends the channel; only reading notices the close.
+    tokio::select! {
+        () = read(&channel, &queue, &configure) => {}
+        () = feed(&stream, &queue, results) => {}
+        () = write(&channel, &queue) => {}
+    }
+    queue.set_open(false);
+}
+
+async fn read(channel: &Channel, queue: &MessageQueue, configure: &impl Fn(ConfigMessage) -> Result<StreamConfig, MessageError>) {
+    while let ChannelEvent::Message(text) = channel.recv().await {
+        queue.push(answer(&text, configure));
+    }
+}
+
+fn answer(text: &str, configure: &impl Fn(ConfigMessage) -> Result<StreamConfig, MessageError>) -> String {
+    match ClientMessage::parse(text) {
+        Ok(ClientMessage::Config(change)) => {
+            let id = change.id.clone();
+            match configure(change) {
+                Ok(config) => ConfigAck::new(id, config).to_json(),
+                Err(error) => ErrorMessage::from(error).to_json(),
+            }
+        }
+        Ok(ClientMessage::Ping(ping)) => Pong::new(ping, SystemTime::now()).to_json(),
+        Err(error) => ErrorMessage::from(error).to_json(),
+    }
+}
+
+async fn feed(stream: &str, queue: &MessageQueue, mut results: broadcast::Receiver<Arc<Detections>>) {
+    loop {
+        match results.recv().await {
+            Ok(result) => queue.push(DetectionsMessage::new(stream, &result).to_json()),
+            Err(broadcast::error::RecvError::Lagged(missed)) => tracing::debug!(missed, "results went by unread"),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn write(channel: &Channel, queue: &MessageQueue) {
+    loop {
+        let message = queue.pop().await;
+        match channel.try_send(&message).await {
+            Ok(true) => {}
+            Ok(false) => {
+                queue.put_back(message);
+                if !channel.writable().await {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "datachannel");
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::message::{ErrorCode, Overlay};
+
+    fn stubborn(change: ConfigMessage) -> Result<StreamConfig, MessageError> {
+        if change.confidence_threshold.is_none() {
+            return Err(MessageError::new(change.id, ErrorCode::InvalidValue, "no"));
+        }
+        Ok(StreamConfig {
+            confidence_threshold: 0.5,
+            iou_threshold: 0.5,
+            classes: None,
+            overlay: Overlay::Latest,
+            max_detections: 10,
+        })
+    }
+
+    fn kind(answer: &str) -> String {
+        let value: serde_json::Value = serde_json::from_str(answer).unwrap();
+        value["type"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn every_message_gets_one_answer() {
+        assert_eq!(kind(&answer(r#"{"type":"config","confidence_threshold":0.5}"#, &stubborn)), "config_ack");
+        assert_eq!(kind(&answer(r#"{"type":"config"}"#, &stubborn)), "error");
+        assert_eq!(kind(&answer(r#"{"type":"ping","t":1}"#, &stubborn)), "pong");
+        assert_eq!(kind(&answer("nonsense", &stubborn)), "error");
+    }
+}

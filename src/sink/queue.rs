@@ -1,0 +1,121 @@
+//! A bounded queue in front of a datachannel: the oldest message goes first when there is no room.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Messages that may wait: two seconds of frames and detections at 15 a second each.
+const WAITING_MESSAGES: usize = 64;
+
+/// Messages on their way to one channel. Putting one in never waits.
+#[derive(Debug, Default)]
+pub struct MessageQueue {
+    waiting: Mutex<VecDeque<String>>,
+    ready: Notify,
+    open: AtomicBool,
+    dropped: AtomicU64,
+}
+
+impl MessageQueue {
+    /// An empty queue that nobody reads yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether somebody reads: if not, there is no need to write a message.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Says that somebody reads from now on, or no longer does.
+    pub fn set_open(&self, open: bool) {
+        self.open.store(open, Ordering::Relaxed);
+        if !open {
+            self.lock().clear();
+        }
+    }
+
+    /// Puts a message at the end; the oldest goes if there is no room.
+    pub fn push(&self, message: String) {
+        let mut waiting = self.lock();
+        if waiting.len() >= WAITING_MESSAGES {
+            waiting.pop_front();
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        waiting.push_back(message);
+        drop(waiting);
+        self.ready.notify_one();
+    }
+
+    /// Waits for a message and takes it. Only one task may wait.
+    pub async fn pop(&self) -> String {
+        loop {
+            if let Some(message) = self.lock().pop_front() {
+                return message;
+            }
+            self.ready.notified().await;
+        }
+    }
+
+    /// Puts back a message that could not be sent, unless newer ones have filled the queue meanwhile.
+    pub fn put_back(&self, message: String) {
+        let mut waiting = self.lock();
+        if waiting.len() >= WAITING_MESSAGES {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        } else {
+            waiting.push_front(message);
+        }
+    }
+
+    /// Messages that were dropped because the reader was too slow.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_oldest_goes_first_and_is_counted() {
+        let queue = MessageQueue::new();
+        for n in 0..WAITING_MESSAGES + 3 {
+            queue.push(n.to_string());
+        }
+        assert_eq!(queue.dropped(), 3);
+        assert_eq!(queue.pop().await, "3");
+    }
+
+    #[tokio::test]
+    async fn a_message_that_could_not_be_sent_keeps_its_place() {
+        let queue = MessageQueue::new();
+        queue.push("a".to_owned());
+        queue.push("b".to_owned());
+        let first = queue.pop().await;
+        queue.put_back(first);
+        assert_eq!(queue.pop().await, "a");
+        assert_eq!(queue.pop().await, "b");
+    }
+
+    #[tokio::test]
+    async fn a_waiting_reader_is_woken() {
+        let queue = std::sync::Arc::new(MessageQueue::new());
+        let reader = tokio::spawn({
+            let queue = std::sync::Arc::clone(&queue);
+            async move { queue.pop().await }
+        });
+        tokio::task::yield_now().await;
+        queue.push("x".to_owned());
+        assert_eq!(reader.await.unwrap(), "x");
+    }
+}

@@ -1,0 +1,96 @@
+//! A viewer over WebRTC: frames out, and a `frame` message once the last packet of each has left.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::fanout::{EncodedFrame, ViewerFeed};
+use super::message::FrameMessage;
+use super::queue::MessageQueue;
+use crate::media::{FrameLedger, Mark};
+use crate::peer::{Sent, VideoOut};
+
+/// Frames written whose last packet has not been seen leaving yet.
+const UNSENT_FRAMES: usize = 64;
+
+/// Sends what `feed` gives until the stream or the connection ends. `on_sent` gets each frame's complete ledger.
+pub async fn serve_viewer(
+    mut feed: ViewerFeed,
+    mut out: VideoOut,
+    stream: Arc<str>,
+    messages: Arc<MessageQueue>,
+    on_sent: impl Fn(&EncodedFrame, &FrameLedger),
+) {
+    let Some(mut sent) = out.take_sent() else { return };
+    let mut unsent: VecDeque<Arc<EncodedFrame>> = VecDeque::with_capacity(UNSENT_FRAMES);
+    loop {
+        tokio::select! {
+            biased;
+            note = sent.recv() => match note {
+                Some(note) => {
+                    let Some(frame) = take_sent(&mut unsent, note) else { continue };
+                    let mut ledger = frame.ledger;
+                    ledger.mark_at(Mark::Sent, note.at);
+                    on_sent(&frame, &ledger);
+                    if messages.is_open() {
+                        messages.push(frame_message(&stream, &frame, &ledger));
+                    }
+                }
+                None => return,
+            },
+            frame = feed.recv() => match frame {
+                Some(frame) => {
+                    if out.send(&frame.payloads, frame.rtp_timestamp.output).await.is_err() {
+                        return;
+                    }
+                    if unsent.len() >= UNSENT_FRAMES {
+                        unsent.pop_front();
+                    }
+                    unsent.push_back(frame);
+                }
+                None => return,
+            },
+        }
+    }
+}
+
+/// The frame that the note is about; frames before it whose note never came (the kernel refused the last packet) go.
+/// A note of a frame that is not waiting is of a retransmission.
+fn take_sent(unsent: &mut VecDeque<Arc<EncodedFrame>>, note: Sent) -> Option<Arc<EncodedFrame>> {
+    let index = unsent.iter().position(|frame| frame.rtp_timestamp.output == note.rtp_timestamp)?;
+    unsent.drain(..=index).next_back()
+}
+
+fn frame_message(stream: &str, frame: &EncodedFrame, ledger: &FrameLedger) -> String {
+    FrameMessage::new(stream, frame.frame_id, frame.rtp_timestamp, ledger, &frame.boxes, frame.result.as_deref())
+        .to_json()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::media::RtpTimestamp;
+
+    fn frame(output: u32) -> Arc<EncodedFrame> {
+        Arc::new(EncodedFrame {
+            payloads: vec![],
+            idr: false,
+            frame_id: u64::from(output),
+            rtp_timestamp: RtpTimestamp { output, source: output },
+            ledger: FrameLedger::default(),
+            boxes: vec![],
+            result: None,
+        })
+    }
+
+    #[test]
+    fn a_note_finds_its_frame_and_a_retransmission_finds_none() {
+        let mut unsent: VecDeque<_> = [frame(1), frame(2), frame(3)].into();
+        let note = |rtp_timestamp| Sent { rtp_timestamp, at: Instant::now() };
+        assert_eq!(take_sent(&mut unsent, note(2)).unwrap().frame_id, 2);
+        assert!(take_sent(&mut unsent, note(2)).is_none(), "sent again");
+        assert!(take_sent(&mut unsent, note(1)).is_none(), "its note was lost, it is over");
+        assert_eq!(take_sent(&mut unsent, note(3)).unwrap().frame_id, 3);
+    }
+}
