@@ -24,6 +24,7 @@
 //! | `config`, `telemetry`, `main` | anything |
 
 pub mod annotate;
+pub mod config;
 pub mod decode;
 pub mod detect;
 pub mod encode;
@@ -33,3 +34,4 @@ pub mod pipeline;
 pub mod server;
 pub mod sink;
 pub mod source;
+pub mod telemetry;

@@ -1,3 +1,7 @@
-//! Arguments → Config → telemetry → server.
+//! Arguments → Config → telemetry → `server::run`; nothing else.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

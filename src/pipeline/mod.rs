@@ -1,1 +1,17 @@
-//! The only room that knows the order.
+//! The only room that knows the order: source → decode → detect → annotate → encode → sink.
+//!
+//! Belongs here: the threads and tasks of a stream, who starts and ends them, the registries of streams and sessions,
+//! and what is counted on the way. Does not belong here: the work itself, which each room does, and HTTP.
+
+mod inbox;
+mod metrics;
+mod options;
+mod registry;
+mod session;
+mod stream;
+mod video;
+
+pub use options::{Config, PipelineError};
+pub use registry::{Accepted, Pipeline, ServerInfo};
+pub use session::{SessionState, SessionStatus};
+pub use stream::{Stream, StreamStatus};

@@ -1,1 +1,148 @@
-//! HTTP in front.
+//! HTTP in front: signalling, the API, the page, health and metrics.
+//!
+//! Belongs here: routes, the checks of Origin and Host, and the one mapping from errors to statuses. Does not belong here:
+//! what a session does, and anything that takes longer than an answer.
+
+mod api;
+mod error;
+mod guard;
+mod offer;
+mod page;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::middleware;
+use axum::routing::{delete, get, post};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::Pipeline;
+use error::ApiError;
+
+/// Where HTTP is served, and to whom.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The address and port of HTTP.
+    pub listen: SocketAddr,
+    /// Web pages of other origins that may use the server, as `https://example.com`; `*` for any.
+    pub allowed_origins: Vec<String>,
+    /// Names that the server may be called by, beside `localhost` and IP addresses; `*` for any.
+    pub allowed_hosts: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            allowed_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks the lists.
+    ///
+    /// # Errors
+    /// Names the key and the value.
+    pub fn validate(&self) -> Result<(), String> {
+        for origin in &self.allowed_origins {
+            let well_formed = origin == "*" || guard::origin_host(origin).is_some_and(|host| !host.contains('/'));
+            if !well_formed {
+                return Err(format!("allowed_origins = {origin:?}: write it as https://host[:port], or \"*\""));
+            }
+        }
+        for host in &self.allowed_hosts {
+            if host.is_empty() || host.contains(['/', ':']) {
+                return Err(format!("allowed_hosts = {host:?}: write the name alone, without scheme or port"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the handlers share.
+struct App {
+    pipeline: Arc<Pipeline>,
+    /// The text of `/metrics`.
+    metrics: Box<dyn Fn() -> String + Send + Sync>,
+    stop: CancellationToken,
+}
+
+/// How long requests in flight may take when the server goes.
+const DRAIN_LIMIT: Duration = Duration::from_millis(300);
+
+/// Serves until `stop` is cancelled, then ends the sessions. Takes at most about two seconds to end.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn run(
+    listener: TcpListener,
+    config: Config,
+    pipeline: Arc<Pipeline>,
+    metrics: impl Fn() -> String + Send + Sync + 'static,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let app = Arc::new(App { pipeline: Arc::clone(&pipeline), metrics: Box::new(metrics), stop: stop.clone() });
+    let serve = axum::serve(listener, router(app, config)).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let result = tokio::select! {
+        result = serve.into_future() => result,
+        // Connections that are kept alive would keep the server alive.
+        () = async { stop.cancelled().await; tokio::time::sleep(DRAIN_LIMIT).await } => Ok(()),
+    };
+    pipeline.shutdown().await;
+    result
+}
+
+fn router(app: Arc<App>, config: Config) -> Router {
+    let guard = Arc::new(guard::Guard::new(&config));
+    Router::new()
+        .route("/offer", post(offer::offer))
+        .route("/api/v1/sessions", get(api::sessions))
+        .route("/api/v1/sessions/{id}", delete(api::end_session))
+        .route("/api/v1/streams", get(api::streams))
+        .route("/api/v1/info", get(api::info))
+        .route("/healthz", get(api::healthz))
+        .route("/readyz", get(api::readyz))
+        .route("/metrics", get(api::metrics))
+        .merge(page::routes())
+        .fallback(|| async { ApiError::not_found("there is nothing at this address") })
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .with_state(app)
+        .layer(middleware::from_fn(move |request, next| {
+            let guard = Arc::clone(&guard);
+            async move { guard.check(request, next).await }
+        }))
+        .layer(middleware::map_response(|mut response: axum::response::Response| async {
+            let headers = response.headers_mut();
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+            response
+        }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_local() {
+        let config = Config::default();
+        assert_eq!(config.validate(), Ok(()));
+        assert!(config.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn a_malformed_list_entry_is_named() {
+        let config = Config { allowed_origins: vec!["example.com".to_owned()], ..Config::default() };
+        assert!(config.validate().unwrap_err().contains("example.com"));
+        let config = Config { allowed_hosts: vec!["http://x".to_owned()], ..Config::default() };
+        assert!(config.validate().unwrap_err().contains("http://x"));
+    }
+}

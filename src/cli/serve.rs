@@ -1,0 +1,93 @@
+//! `sightline serve`.
+
+
+use anyhow::{Context, anyhow};
+use sightline::config::{Config, Overrides};
+use sightline::detect::{self, DetectError, Model, Pool};
+use sightline::peer::Engine;
+use sightline::pipeline::Pipeline;
+use sightline::{encode, server, telemetry};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
+    let config = Config::load(overrides)?;
+    telemetry::init_logs(&config.log).map_err(|error| anyhow!(error))?;
+    let metrics = telemetry::init_metrics().map_err(|error| anyhow!(error))?;
+    if !encode::has_assembly() {
+        tracing::warn!(
+            "the H.264 codec was built without its assembly and is about 2.7 times slower: install nasm, then run \
+             `cargo clean -p openh264-sys2` and build again"
+        );
+    }
+    let mut warnings = Vec::new();
+    let model = load_model(&config.detect, &mut warnings)?;
+    let settings = model.settings(&config.detect);
+    let info = model.info();
+    tracing::info!(model = %info.name, family = %info.family, codec_assembly = encode::has_assembly(), "detector ready");
+    for assumed in &info.assumed {
+        tracing::info!(%assumed, "the model does not say");
+    }
+    let pool = Pool::start(model, &config.detect)?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("net").build()?;
+    runtime.block_on(async move {
+        let listener = TcpListener::bind(config.server.listen).await.with_context(|| {
+            format!("cannot listen on {}; choose another address with --listen", config.server.listen)
+        })?;
+        let engine = Engine::bind(&config.media)?;
+        let address = listener.local_addr()?;
+        tracing::info!(udp_port = engine.port(), addresses = ?engine.addresses(), "media");
+        tracing::info!("open http://{address}/ in a browser");
+        let pipeline = Pipeline::new(engine, pool, settings, config.pipeline, config.encode, warnings);
+        let stop = CancellationToken::new();
+        tokio::spawn(stop_on_signal(stop.clone()));
+        tokio::spawn({
+            let (metrics, stop) = (metrics.clone(), stop.clone());
+            async move {
+                let mut tick = tokio::time::interval(std::time::Duration::from_secs(5));
+                while !stop.is_cancelled() {
+                    tick.tick().await;
+                    metrics.run_upkeep();
+                }
+            }
+        });
+        server::run(listener, config.server, pipeline, move || metrics.render(), stop).await?;
+        tracing::info!("stopped");
+        Ok::<(), anyhow::Error>(())
+    })?;
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    Ok(())
+}
+
+/// The configured model; with no file of the default one, motion detection, so that the server runs at once.
+fn load_model(config: &detect::Config, warnings: &mut Vec<String>) -> anyhow::Result<Model> {
+    match Model::load(config) {
+        Ok(model) => Ok(model),
+        Err(error @ DetectError::Missing { .. }) if config.model == detect::Config::default().model => {
+            let warning = format!("{error}. Until then the built-in motion detector is at work.");
+            tracing::warn!("{warning}");
+            warnings.push(warning);
+            Ok(Model::motion())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn stop_on_signal(stop: CancellationToken) {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM is not heard");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+    tracing::info!("shutting down");
+    stop.cancel();
+}

@@ -1,0 +1,192 @@
+//! The whole configuration: one struct per room, composed. Flags win over the environment, and that over the file.
+
+use std::fmt;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::{detect, encode, peer, pipeline, server, telemetry};
+
+/// The file that is read when none is named, if it is there.
+pub const DEFAULT_FILE: &str = "sightline.toml";
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// HTTP.
+    pub server: server::Config,
+    /// Media.
+    pub media: peer::Config,
+    /// The detector.
+    pub detect: detect::Config,
+    /// The encoder.
+    pub encode: encode::Config,
+    /// Streams and sessions.
+    pub pipeline: pipeline::Config,
+    /// Logs.
+    pub log: telemetry::Config,
+}
+
+/// Settings of the command line and the environment, over those of the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Overrides {
+    /// Configuration file [default: sightline.toml, if it is there].
+    #[arg(long, env = "SIGHTLINE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address and port of HTTP [default: 127.0.0.1:8080].
+    #[arg(long, env = "SIGHTLINE_LISTEN", value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// UDP port of all media, 0 to let the system choose [default: 8189].
+    #[arg(long, env = "SIGHTLINE_UDP_PORT", value_name = "N")]
+    pub udp_port: Option<u16>,
+    /// Address at which a NAT in front forwards the UDP port (repeatable, or with commas).
+    #[arg(long, env = "SIGHTLINE_PUBLIC_IP", value_name = "IP", value_delimiter = ',')]
+    pub public_ip: Vec<IpAddr>,
+    /// Model: a name (`sightline models list`), the path of an .onnx file, or `motion` [default: face].
+    #[arg(long, env = "SIGHTLINE_MODEL", value_name = "NAME|PATH")]
+    pub model: Option<String>,
+    /// Lowest score that is reported, 0 to 1 [default: the model's].
+    #[arg(long, env = "SIGHTLINE_CONFIDENCE", value_name = "F")]
+    pub confidence: Option<f32>,
+    /// Of two boxes that overlap by more than this, the better is kept, 0 to 1 [default: the model's].
+    #[arg(long, env = "SIGHTLINE_IOU", value_name = "F")]
+    pub iou: Option<f32>,
+    /// ONNX Runtime library [default: ORT_DYLIB_PATH, else .sightline/lib].
+    #[arg(long, env = "SIGHTLINE_ONNXRUNTIME", value_name = "PATH")]
+    pub onnxruntime: Option<PathBuf>,
+    /// Folder of the models [default: .sightline/models].
+    #[arg(long, env = "SIGHTLINE_MODELS_DIR", value_name = "DIR")]
+    pub models_dir: Option<PathBuf>,
+    /// Form of the log.
+    #[arg(long, env = "SIGHTLINE_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<telemetry::Format>,
+    /// Sessions at the same time; one more is refused [default: 16].
+    #[arg(long, env = "SIGHTLINE_MAX_SESSIONS", value_name = "N")]
+    pub max_sessions: Option<usize>,
+}
+
+/// What is wrong with the configuration: file, key and value.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads the file, puts flags and environment over it, and checks the whole.
+    ///
+    /// # Errors
+    /// Names the file, the key and the value.
+    pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+        let mut config = match &overrides.config {
+            Some(path) => Self::read(path)?,
+            None if Path::new(DEFAULT_FILE).is_file() => Self::read(Path::new(DEFAULT_FILE))?,
+            None => Self::default(),
+        };
+        config.put(overrides);
+        config.validate().map_err(ConfigError)?;
+        Ok(config)
+    }
+
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|error| ConfigError(format!("{}: cannot be read: {error}", path.display())))?;
+        Self::parse(&text).map_err(|error| ConfigError(format!("{}: {error}", path.display())))
+    }
+
+    /// Reads the text of a configuration file, and checks it.
+    ///
+    /// # Errors
+    /// Names the line or the key, and the value.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn put(&mut self, overrides: &Overrides) {
+        fn set<T: Clone>(target: &mut T, value: Option<&T>) {
+            if let Some(value) = value {
+                target.clone_from(value);
+            }
+        }
+        set(&mut self.server.listen, overrides.listen.as_ref());
+        set(&mut self.media.udp_port, overrides.udp_port.as_ref());
+        if !overrides.public_ip.is_empty() {
+            self.media.public_ip.clone_from(&overrides.public_ip);
+        }
+        set(&mut self.detect.model, overrides.model.as_ref());
+        self.detect.confidence = overrides.confidence.or(self.detect.confidence);
+        self.detect.iou = overrides.iou.or(self.detect.iou);
+        self.detect.onnxruntime = overrides.onnxruntime.clone().or_else(|| self.detect.onnxruntime.take());
+        set(&mut self.detect.models_dir, overrides.models_dir.as_ref());
+        set(&mut self.log.format, overrides.log_format.as_ref());
+        set(&mut self.pipeline.max_sessions, overrides.max_sessions.as_ref());
+    }
+
+    /// Checks every room's part.
+    ///
+    /// # Errors
+    /// Names the key and the value.
+    pub fn validate(&self) -> Result<(), String> {
+        let part = |table: &str, result: Result<(), String>| result.map_err(|error| format!("[{table}] {error}"));
+        part("server", self.server.validate())?;
+        part("detect", self.detect.validate())?;
+        part("encode", self.encode.validate())?;
+        part("pipeline", self.pipeline.validate())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_example_is_valid_and_shows_the_defaults() {
+        let text = include_str!("../examples/sightline.toml");
+        assert_eq!(Config::parse(text).unwrap(), Config::default());
+        // With every commented-out key put in, it still parses: the names in the comments are right.
+        let all: String = text
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(key) if key.contains(" = ") => key,
+                _ => line,
+            })
+            .collect::<Vec<_>>()
+            .join("\n");
+        Config::parse(&all).unwrap();
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        fs::write(&path, "[detect]\nmodel = \"a\"\nconfidence = 0.3\n[media]\nudp_port = 1000\n").unwrap();
+        let overrides =
+            Overrides { config: Some(path), model: Some("b".to_owned()), udp_port: Some(0), ..Overrides::default() };
+        let config = Config::load(&overrides).unwrap();
+        assert_eq!((config.detect.model.as_str(), config.media.udp_port), ("b", 0));
+        assert_eq!(config.detect.confidence, Some(0.3));
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        fs::write(&path, "[server]\nlisten_to = \"x\"\n").unwrap();
+        let error = Config::load(&Overrides { config: Some(path), ..Overrides::default() }).unwrap_err().to_string();
+        assert!(error.contains("x.toml") && error.contains("listen_to"), "{error}");
+        let missing = Overrides { config: Some("/nowhere/y.toml".into()), ..Overrides::default() };
+        assert!(Config::load(&missing).unwrap_err().to_string().contains("/nowhere/y.toml"));
+        let wrong = Overrides { confidence: Some(7.0), ..Overrides::default() };
+        assert!(Config::load(&wrong).unwrap_err().to_string().contains("confidence = 7"));
+    }
+}

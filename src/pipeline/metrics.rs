@@ -1,0 +1,211 @@
+//! What is counted about a stream. Handles are made once: a label look-up for every frame would cost more than the frame's
+//! bookkeeping.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use crate::media::{DetectionTimes, Detections, FrameLedger, STAGES};
+
+/// Why a frame was not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DropReason {
+    /// The video thread was too far behind: everything up to the next IDR went.
+    Overflow,
+    /// The decoder could not decode it.
+    Decode,
+    /// A newer one was there already.
+    Superseded,
+    /// In exact mode, a detection was in flight.
+    Exact,
+    /// The encoder failed.
+    Encode,
+}
+
+impl DropReason {
+    const ALL: [Self; 5] = [Self::Overflow, Self::Decode, Self::Superseded, Self::Exact, Self::Encode];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::Decode => "decode",
+            Self::Superseded => "superseded",
+            Self::Exact => "exact",
+            Self::Encode => "encode",
+        }
+    }
+}
+
+/// The counts of one stream, for `/metrics` and for its status.
+pub(super) struct StreamMetrics {
+    stream: Arc<str>,
+    frames_in: Counter,
+    decoded: Counter,
+    processed: Counter,
+    keyframes: Counter,
+    dropped: Vec<(DropReason, Counter, AtomicU64)>,
+    stages: Vec<(&'static str, Histogram)>,
+    detector_stages: [Histogram; 4],
+    server_added: Histogram,
+    fps: Gauge,
+    bytes_out: Counter,
+    counts: Counts,
+    sent: Mutex<VecDeque<Instant>>,
+}
+
+#[derive(Default)]
+struct Counts {
+    frames_in: AtomicU64,
+    decoded: AtomicU64,
+    processed: AtomicU64,
+    detections: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+/// A look at the counts of a stream.
+#[derive(Clone, Debug)]
+pub(super) struct Snapshot {
+    pub(super) frames_in: u64,
+    pub(super) decoded: u64,
+    pub(super) processed: u64,
+    pub(super) detections: u64,
+    pub(super) bytes_out: u64,
+    pub(super) dropped: Vec<(&'static str, u64)>,
+    pub(super) fps: f64,
+}
+
+/// The window of the frame rate.
+const FPS_WINDOW: Duration = Duration::from_secs(2);
+
+impl StreamMetrics {
+    pub(super) fn new(stream: &Arc<str>) -> Self {
+        let label = || stream.to_string();
+        let detector_stage =
+            |stage: &'static str| histogram!("video_processing_latency_seconds", "stream" => label(), "stage" => stage);
+        Self {
+            stream: Arc::clone(stream),
+            frames_in: counter!("sightline_frames_in_total", "stream" => label()),
+            decoded: counter!("sightline_frames_decoded_total", "stream" => label()),
+            processed: counter!("video_frames_processed_total", "stream" => label()),
+            keyframes: counter!("sightline_keyframes_out_total", "stream" => label()),
+            dropped: DropReason::ALL
+                .into_iter()
+                .map(|reason| {
+                    let counter =
+                        counter!("video_frames_dropped_total", "stream" => label(), "reason" => reason.name());
+                    (reason, counter, AtomicU64::new(0))
+                })
+                .collect(),
+            stages: STAGES.iter().map(|stage| (stage.name, detector_stage(stage.name))).collect(),
+            detector_stages: ["detect_queue", "preprocess", "infer", "postprocess"].map(detector_stage),
+            server_added: histogram!("sightline_server_added_seconds", "stream" => label()),
+            fps: gauge!("video_pipeline_fps", "stream" => label()),
+            bytes_out: counter!("sightline_video_bytes_out_total", "stream" => label()),
+            counts: Counts::default(),
+            sent: Mutex::default(),
+        }
+    }
+
+    pub(super) fn frame_in(&self) {
+        self.frames_in.increment(1);
+        self.counts.frames_in.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn frame_decoded(&self) {
+        self.decoded.increment(1);
+        self.counts.decoded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn dropped(&self, reason: DropReason, frames: u64) {
+        if let Some((_, counter, count)) = self.dropped.iter().find(|(known, _, _)| *known == reason) {
+            counter.increment(frames);
+            count.fetch_add(frames, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn frame_encoded(&self, idr: bool, bytes: usize) {
+        self.bytes_out.increment(bytes as u64);
+        self.counts.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+        if idr {
+            self.keyframes.increment(1);
+        }
+    }
+
+    /// A viewer's copy of a frame has left.
+    pub(super) fn frame_sent(&self, ledger: &FrameLedger) {
+        self.processed.increment(1);
+        self.counts.processed.fetch_add(1, Ordering::Relaxed);
+        for (name, took) in ledger.stages() {
+            if let Some((_, histogram)) = self.stages.iter().find(|(stage, _)| *stage == name) {
+                histogram.record(took);
+            }
+        }
+        if let Some(took) = ledger.server_added() {
+            self.server_added.record(took);
+        }
+        let now = Instant::now();
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.push_back(now);
+        trim(&mut sent, now);
+    }
+
+    pub(super) fn detected(&self, result: &Detections) {
+        self.counts.detections.fetch_add(1, Ordering::Relaxed);
+        let DetectionTimes { detect_queue, preprocess, infer, postprocess } = result.times;
+        for (histogram, took) in self.detector_stages.iter().zip([detect_queue, preprocess, infer, postprocess]) {
+            histogram.record(took);
+        }
+        for detection in &result.items {
+            counter!("video_detections_total", "stream" => self.stream.to_string(), "class_name" => detection.class_name.to_string())
+                .increment(1);
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        trim(&mut sent, now);
+        #[allow(clippy::cast_precision_loss)] // at most a few hundred
+        let fps = sent.len() as f64 / FPS_WINDOW.as_secs_f64();
+        drop(sent);
+        self.fps.set(fps);
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Snapshot {
+            frames_in: get(&self.counts.frames_in),
+            decoded: get(&self.counts.decoded),
+            processed: get(&self.counts.processed),
+            detections: get(&self.counts.detections),
+            bytes_out: get(&self.counts.bytes_out),
+            dropped: self.dropped.iter().map(|(reason, _, count)| (reason.name(), get(count))).collect(),
+            fps,
+        }
+    }
+}
+
+fn trim(sent: &mut VecDeque<Instant>, now: Instant) {
+    while sent.front().is_some_and(|at| now.saturating_duration_since(*at) > FPS_WINDOW) {
+        sent.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_can_be_read_back() {
+        let metrics = StreamMetrics::new(&"cam".into());
+        metrics.frame_in();
+        metrics.frame_decoded();
+        metrics.dropped(DropReason::Superseded, 2);
+        metrics.frame_encoded(true, 100);
+        metrics.frame_sent(&FrameLedger::arrived(Instant::now(), Instant::now()));
+        let seen = metrics.snapshot();
+        assert_eq!((seen.frames_in, seen.decoded, seen.processed, seen.bytes_out), (1, 1, 1, 100));
+        assert!(seen.dropped.contains(&("superseded", 2)) && seen.dropped.contains(&("decode", 0)));
+        assert!(seen.fps > 0.0);
+    }
+}

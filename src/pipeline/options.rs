@@ -1,0 +1,104 @@
+//! The `[pipeline]` table of the configuration, and what can go wrong.
+
+use serde::Deserialize;
+
+use crate::decode::DecodeError;
+use crate::detect::DetectError;
+use crate::encode::EncodeError;
+use crate::peer::PeerError;
+use crate::sink::message::Overlay;
+
+/// How streams and sessions are run.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Sessions that may run at the same time; one more is refused with 503.
+    pub max_sessions: usize,
+    /// What is drawn on a new stream: `latest`, `exact` or `none`.
+    pub overlay: Overlay,
+    /// Boxes older than this are not drawn, in milliseconds.
+    pub max_box_age_ms: u64,
+    /// A publisher that sends no RTP for this long has left, in milliseconds.
+    pub silence_timeout_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { max_sessions: 16, overlay: Overlay::Latest, max_box_age_ms: 500, silence_timeout_ms: 3000 }
+    }
+}
+
+impl Config {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// Names the key and the value.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.max_sessions == 0 {
+            return Err("max_sessions = 0: at least 1".to_owned());
+        }
+        if !(500..=60_000).contains(&self.silence_timeout_ms) {
+            return Err(format!("silence_timeout_ms = {}: 500 to 60000", self.silence_timeout_ms));
+        }
+        if !(1..=10_000).contains(&self.max_box_age_ms) {
+            return Err(format!("max_box_age_ms = {}: 1 to 10000", self.max_box_age_ms));
+        }
+        Ok(())
+    }
+}
+
+/// Why a stream or a session could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The offer was refused.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The decoder could not be made.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The encoder could not be made.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The detector could not be made.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// There are as many sessions as the configuration allows.
+    #[error("{0} sessions are running, which is max_sessions; end one, or raise --max-sessions")]
+    TooManySessions(usize),
+    /// The wished name cannot be used.
+    #[error("stream {name:?}: {reason}")]
+    BadName {
+        /// The wish.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Somebody publishes under this name.
+    #[error("stream {0:?} is being published; choose another name")]
+    NameTaken(String),
+    /// The system gave no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// The answer could not be made, by a fault of ours.
+    #[error("the offer could not be answered: {0}")]
+    Fault(String),
+    /// The server is going down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named() {
+        let config = Config { silence_timeout_ms: 3, ..Config::default() };
+        assert!(config.validate().unwrap_err().contains("silence_timeout_ms = 3"));
+    }
+}

@@ -1,0 +1,288 @@
+//! A stream: a name, a video thread, a lane in the detector pool, and whoever watches.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use super::inbox::{Inbox, Pushed};
+use super::metrics::{DropReason, StreamMetrics};
+use super::options::{Config, PipelineError};
+use super::video::{Shared, Video, lock};
+use crate::annotate::Annotator;
+use crate::decode::VideoDecoder;
+use crate::detect::{Lane, Pool, Settings};
+use crate::encode::{self, Encoder, H264Encoder};
+use crate::media::{AccessUnit, Detections, FrameLedger, FramePool, KeyframeGate, KeyframeRequest};
+use crate::sink::message::{ConfigMessage, ErrorCode, MessageError, StreamConfig};
+use crate::sink::{Fanout, ViewerFeed};
+
+/// Results that a slow reader may be behind.
+const WAITING_RESULTS: usize = 32;
+
+/// A running stream. Stopped when dropped.
+pub struct Stream {
+    shared: Arc<Shared>,
+    lane: Arc<Lane>,
+    labels: Arc<[Arc<str>]>,
+    results: broadcast::Sender<Arc<Detections>>,
+    keyframes: KeyframeRequest,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    started: Instant,
+}
+
+/// How a stream is doing, for the API.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamStatus {
+    /// Its name.
+    pub name: String,
+    /// Width of the picture in pixels, once one was decoded.
+    pub width: Option<usize>,
+    /// Height of the picture in pixels.
+    pub height: Option<usize>,
+    /// How long it has been running, in seconds.
+    pub uptime_s: f64,
+    /// Viewers of the annotated video.
+    pub viewers: usize,
+    /// Frames sent per second, over the last two seconds.
+    pub fps: f64,
+    /// Access units that came in.
+    pub frames_in: u64,
+    /// Pictures decoded.
+    pub frames_decoded: u64,
+    /// Frames sent.
+    pub frames_out: u64,
+    /// Frames that the detector finished.
+    pub detections: u64,
+    /// Frames that the detector skipped because a newer one was there.
+    pub detector_skipped: u64,
+    /// Frames that were not shown, by reason.
+    pub dropped: std::collections::BTreeMap<String, u64>,
+    /// The settings in force.
+    pub config: StreamConfig,
+}
+
+impl Stream {
+    /// Starts a stream's thread. `keyframes` reaches its source.
+    ///
+    /// # Errors
+    /// When the codec or the thread cannot be had.
+    pub fn start(
+        name: &Arc<str>,
+        pool: &Pool,
+        settings: Settings,
+        config: &Config,
+        encode: &encode::Config,
+        keyframes: KeyframeRequest,
+    ) -> Result<Arc<Self>, PipelineError> {
+        let frames = FramePool::new();
+        let decoder = VideoDecoder::h264(frames, keyframes.clone())?;
+        let encoder: Box<dyn Encoder> = Box::new(H264Encoder::new(encode.clone()));
+        let gate = Arc::new(Mutex::new(KeyframeGate::default()));
+        let asked = Arc::clone(&gate);
+        let shared = Arc::new(Shared {
+            name: Arc::clone(name),
+            inbox: Inbox::default(),
+            fanout: Fanout::new(KeyframeRequest::new(move || lock(&asked).ask())),
+            gate,
+            newest: ArcSwapOption::empty(),
+            overlay: ArcSwap::from_pointee(config.overlay),
+            readers: AtomicUsize::new(0),
+            max_box_age: Duration::from_millis(config.max_box_age_ms),
+            metrics: StreamMetrics::new(name),
+            failure: ArcSwapOption::empty(),
+            size: ArcSwapOption::empty(),
+        });
+        let (results, _) = broadcast::channel(WAITING_RESULTS);
+        let lane = Arc::new({
+            let (shared, results) = (Arc::downgrade(&shared), results.clone());
+            pool.lane(Arc::clone(name), settings, move |result| {
+                let Some(shared) = shared.upgrade() else { return };
+                shared.metrics.detected(&result);
+                shared.newest.store(Some(Arc::clone(&result)));
+                shared.inbox.notify_detected();
+                // Nobody may be reading.
+                let _ = results.send(result);
+            })
+        });
+        let video = Video::new(Arc::clone(&shared), Arc::clone(&lane), decoder, encoder, Annotator::new());
+        let thread = thread::Builder::new()
+            .name(format!("video-{name}"))
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || {
+                    // A fault in the path of one stream's frames ends that stream, and nothing else.
+                    if catch_unwind(AssertUnwindSafe(|| video.run())).is_err() {
+                        tracing::error!(stream = %shared.name, "the video thread panicked");
+                        shared.failure.store(Some(Arc::new("an internal fault ended the stream".to_owned())));
+                        shared.inbox.close();
+                    }
+                }
+            })
+            .map_err(PipelineError::Thread)?;
+        Ok(Arc::new(Self {
+            shared,
+            lane,
+            labels: Arc::clone(&pool.model_info().labels),
+            results,
+            keyframes,
+            thread: Mutex::new(Some(thread)),
+            started: Instant::now(),
+        }))
+    }
+
+    /// The stream's name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.shared.name
+    }
+
+    /// Takes an access unit from the source. Never waits: an overflow costs everything up to the next IDR.
+    pub fn push(&self, unit: AccessUnit) {
+        self.shared.metrics.frame_in();
+        if let Pushed::Dropped(units) = self.shared.inbox.push(unit) {
+            self.shared.metrics.dropped(DropReason::Overflow, units);
+            if self.shared.inbox.should_ask(Instant::now()) {
+                self.keyframes.request();
+            }
+        }
+    }
+
+    /// A new viewer of the annotated video.
+    #[must_use]
+    pub fn watch(&self) -> ViewerFeed {
+        self.shared.fanout.subscribe()
+    }
+
+    /// A handle by which a viewer asks for an IDR of the annotated video.
+    #[must_use]
+    pub fn viewer_keyframe_request(&self) -> KeyframeRequest {
+        self.shared.fanout.keyframe_request()
+    }
+
+    /// The results of the detector, from now on, and a guard that says somebody reads them.
+    #[must_use]
+    pub fn results(&self) -> (broadcast::Receiver<Arc<Detections>>, ResultsGuard) {
+        self.shared.readers.fetch_add(1, Ordering::Relaxed);
+        (self.results.subscribe(), ResultsGuard(Arc::clone(&self.shared)))
+    }
+
+    /// Notes that a frame has left for a viewer.
+    pub fn frame_sent(&self, ledger: &FrameLedger) {
+        self.shared.metrics.frame_sent(ledger);
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn config(&self) -> StreamConfig {
+        let settings = self.lane.settings();
+        StreamConfig {
+            confidence_threshold: settings.confidence,
+            iou_threshold: settings.iou,
+            classes: settings.classes.as_ref().map(|classes| classes.to_vec()),
+            overlay: **self.shared.overlay.load(),
+            max_detections: u32::try_from(settings.max_detections).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Applies a change from the next frame on, or refuses it whole.
+    ///
+    /// # Errors
+    /// When a class is not one of the model's; nothing was changed.
+    pub fn configure(&self, change: ConfigMessage) -> Result<StreamConfig, MessageError> {
+        if let Some(Some(classes)) = &change.classes
+            && let Some(unknown) = classes.iter().find(|class| !self.labels.iter().any(|label| **label == ***class))
+        {
+            let known: Vec<&str> = self.labels.iter().take(100).map(|label| &**label).collect();
+            let message = format!("classes: {unknown:?} is not one of the model's: {}", known.join(", "));
+            return Err(MessageError::new(change.id, ErrorCode::UnknownClass, message));
+        }
+        let mut settings = (*self.lane.settings()).clone();
+        if let Some(confidence) = change.confidence_threshold {
+            settings.confidence = confidence;
+        }
+        if let Some(iou) = change.iou_threshold {
+            settings.iou = iou;
+        }
+        if let Some(classes) = change.classes {
+            settings.classes = classes.map(Into::into);
+        }
+        if let Some(most) = change.max_detections {
+            settings.max_detections = most as usize;
+        }
+        self.lane.set_settings(settings);
+        if let Some(overlay) = change.overlay {
+            self.shared.overlay.store(Arc::new(overlay));
+        }
+        Ok(self.config())
+    }
+
+    /// Why the stream ended by itself, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.shared.failure.load().as_deref().cloned()
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn status(&self) -> StreamStatus {
+        let seen = self.shared.metrics.snapshot();
+        let size = self.shared.size.load_full();
+        StreamStatus {
+            name: self.shared.name.to_string(),
+            width: size.as_ref().map(|size| size.0),
+            height: size.as_ref().map(|size| size.1),
+            uptime_s: self.started.elapsed().as_secs_f64(),
+            viewers: self.shared.fanout.viewers(),
+            fps: seen.fps,
+            frames_in: seen.frames_in,
+            frames_decoded: seen.decoded,
+            frames_out: seen.processed,
+            detections: seen.detections,
+            detector_skipped: self.lane.counters().skipped,
+            dropped: seen.dropped.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+            config: self.config(),
+        }
+    }
+
+    /// Bytes of video encoded so far.
+    #[must_use]
+    pub fn bytes_out(&self) -> u64 {
+        self.shared.metrics.snapshot().bytes_out
+    }
+
+    /// Frames that slow viewers lost so far.
+    #[must_use]
+    pub fn viewer_lost(&self) -> u64 {
+        self.shared.fanout.lost()
+    }
+
+    /// Ends the thread and waits for it. What it was doing is done within a frame's time.
+    pub fn stop(&self) {
+        self.shared.inbox.close();
+        if let Some(thread) = lock(&self.thread).take() {
+            // Panics were caught and noted on the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// As long as one lives, somebody reads the stream's results.
+pub struct ResultsGuard(Arc<Shared>);
+
+impl Drop for ResultsGuard {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Ordering::Relaxed);
+    }
+}

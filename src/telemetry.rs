@@ -1,0 +1,130 @@
+//! Logs and metrics: set up once, before anything else.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `text` or `json`.
+    pub format: Format,
+    /// Which events: a level, or directives as in `info,sightline=debug`. The variable `RUST_LOG` wins over it.
+    pub filter: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { format: Format::Text, filter: "info".to_owned() }
+    }
+}
+
+/// The WebRTC stack warns of what is ordinary: candidates that do not answer, alerts of peers that left.
+const NOISE: [&str; 8] = [
+    "rtc=error", "rtc_ice=error", "rtc_dtls=error", "rtc_sctp=error", "rtc_srtp=error", "rtc_interceptor=error",
+    "webrtc=error", "ort=warn",
+];
+
+/// From half a millisecond to a second: the stages of a frame at one end, an overload at the other.
+const LATENCY_BUCKETS: [f64; 16] =
+    [0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0];
+
+/// Series of streams that are gone vanish after this long.
+const IDLE_LIMIT: Duration = Duration::from_secs(600);
+
+/// Starts logging to standard error.
+///
+/// # Errors
+/// When the filter cannot be read; the message names it.
+pub fn init_logs(config: &Config) -> Result<(), String> {
+    let directives = std::env::var("RUST_LOG").unwrap_or_else(|_| config.filter.clone());
+    let filter = filter(&directives)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let result = match config.format {
+        Format::Text => builder.with_ansi(io::stderr().is_terminal()).with_target(false).try_init(),
+        Format::Json => builder.json().flatten_event(true).try_init(),
+    };
+    result.map_err(|error| error.to_string())
+}
+
+fn filter(directives: &str) -> Result<EnvFilter, String> {
+    // The user's own directives come last, and so win.
+    let all = NOISE.iter().copied().chain([directives]).collect::<Vec<_>>().join(",");
+    EnvFilter::try_new(all).map_err(|error| format!("log filter {directives:?}: {error}"))
+}
+
+/// Starts to collect metrics, for `/metrics` to show.
+///
+/// # Errors
+/// When metrics are collected already.
+pub fn init_metrics() -> Result<PrometheusHandle, String> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)
+        .map_err(|error| error.to_string())?
+        .idle_timeout(metrics_util_kinds(), Some(IDLE_LIMIT))
+        .install_recorder()
+        .map_err(|error| error.to_string())?;
+    describe();
+    Ok(handle)
+}
+
+fn metrics_util_kinds() -> metrics_exporter_prometheus::MetricKindMask {
+    metrics_exporter_prometheus::MetricKindMask::ALL
+}
+
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("video_frames_processed_total", "Frames sent to viewers");
+    describe_counter!("video_detections_total", "Objects detected, by class");
+    describe_counter!("video_frames_dropped_total", "Frames that were not shown, by reason");
+    describe_histogram!("video_processing_latency_seconds", "Time that frames spent in each stage");
+    describe_gauge!("video_pipeline_fps", "Frames sent per second, over two seconds");
+    describe_histogram!("sightline_server_added_seconds", "Last packet of a frame in to last packet of it out");
+    describe_counter!("sightline_frames_in_total", "Access units that came in whole");
+    describe_counter!("sightline_frames_decoded_total", "Pictures decoded");
+    describe_counter!("sightline_keyframes_out_total", "IDRs encoded");
+    describe_counter!("sightline_video_bytes_out_total", "Bytes of encoded video");
+    describe_counter!("sightline_sessions_total", "Sessions that began");
+    describe_gauge!("sightline_sessions", "Sessions at the moment");
+    describe_gauge!("sightline_bitrate_bps", "Bits per second of a session, with all overhead above UDP");
+    describe_gauge!("sightline_rtt_seconds", "Round trip to the peer, by its receiver reports");
+    describe_gauge!("sightline_loss_ratio", "Share of our packets that the peer lost lately");
+    describe_counter!("sightline_packets_in_total", "Video packets that came");
+    describe_counter!("sightline_packets_lost_total", "Video packets that never came in time");
+    describe_counter!("sightline_packets_late_total", "Video packets that came after they were given up");
+    describe_counter!("sightline_keyframes_asked_total", "Keyframes asked of the publisher after a loss");
+    describe_counter!("sightline_keyframe_requests_in_total", "PLI and FIR of viewers");
+    describe_counter!("sightline_messages_dropped_total", "Messages that a datachannel was too slow for");
+    describe_counter!("sightline_viewer_frames_lost_total", "Frames that viewers were too slow for");
+    describe_counter!("sightline_datagrams_lost_total", "Datagrams that reached nobody, by reason");
+    describe_counter!("sightline_detector_frames_total", "Frames that the detector looked at");
+    describe_counter!("sightline_detector_panics_total", "Panics of the detector");
+    describe_gauge!("sightline_detector_busy_seconds", "Time that the detector's threads have worked");
+    describe_gauge!("sightline_detector_workers", "Threads of the detector");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_malformed_filter_is_named() {
+        assert!(filter("info,sightline=debug").is_ok());
+        assert!(filter("sightline=loud").unwrap_err().contains("sightline=loud"));
+    }
+}
