@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
@@ -76,15 +77,11 @@ pub fn init_metrics() -> Result<PrometheusHandle, String> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)
         .map_err(|error| error.to_string())?
-        .idle_timeout(metrics_util_kinds(), Some(IDLE_LIMIT))
+        .idle_timeout(MetricKindMask::ALL, Some(IDLE_LIMIT))
         .install_recorder()
         .map_err(|error| error.to_string())?;
     describe();
     Ok(handle)
-}
-
-fn metrics_util_kinds() -> metrics_exporter_prometheus::MetricKindMask {
-    metrics_exporter_prometheus::MetricKindMask::ALL
 }
 
 fn describe() {

@@ -239,7 +239,7 @@ impl Pipeline {
                 family: model.family.to_string(),
                 labels: model.labels.iter().map(ToString::to_string).collect(),
             },
-            palette: annotate::palette_hex(),
+            palette: annotate::PALETTE.iter().map(ToString::to_string).collect(),
             default_confidence: self.settings.confidence,
             default_iou: self.settings.iou,
             warnings: self.warnings.clone(),

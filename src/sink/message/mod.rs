@@ -271,6 +271,8 @@ pub enum ErrorCode {
     UnknownClass,
     /// Only the stream's publisher, or who has the `control` role, may do that.
     Forbidden,
+    /// The server ends the session; the message says why. Nothing follows.
+    SessionEnded,
 }
 
 /// The version of the schema: 1 on the wire, and nothing else is read.
