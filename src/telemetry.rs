@@ -37,8 +37,14 @@ impl Default for Config {
 
 /// The WebRTC stack warns of what is ordinary: candidates that do not answer, alerts of peers that left.
 const NOISE: [&str; 8] = [
-    "rtc=error", "rtc_ice=error", "rtc_dtls=error", "rtc_sctp=error", "rtc_srtp=error", "rtc_interceptor=error",
-    "webrtc=error", "ort=warn",
+    "rtc=error",
+    "rtc_ice=error",
+    "rtc_dtls=error",
+    "rtc_sctp=error",
+    "rtc_srtp=error",
+    "rtc_interceptor=error",
+    "webrtc=error",
+    "ort=warn",
 ];
 
 /// From half a millisecond to a second: the stages of a frame at one end, an overload at the other.

@@ -1,6 +1,5 @@
 //! `sightline serve`.
 
-
 use anyhow::{Context, anyhow};
 use sightline::config::{Config, Overrides};
 use sightline::detect::{self, DetectError, Model, Pool};

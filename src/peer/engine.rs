@@ -188,6 +188,9 @@ impl Engine {
 
     /// Makes an offer: one video section that sends and receives, and the `detections` channel.
     ///
+    /// An engine that offers to another one of ours should do so once: both ends share a port among all connections, and
+    /// two between the same pair of ports could not be told apart.
+    ///
     /// # Errors
     /// When the stack refuses.
     pub async fn offer(&self) -> Result<Offered, PeerError> {

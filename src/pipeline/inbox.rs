@@ -119,8 +119,7 @@ impl Inbox {
     /// Whether a keyframe should be asked for now, after an overflow: at most twice a second.
     pub(super) fn should_ask(&self, now: Instant) -> bool {
         let mut state = self.lock();
-        let due =
-            state.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= crate::media::IDR_INTERVAL);
+        let due = state.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= crate::media::IDR_INTERVAL);
         if state.waits_for_idr && due {
             state.asked = Some(now);
             return true;

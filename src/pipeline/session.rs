@@ -21,7 +21,7 @@ use crate::peer::{
 };
 use crate::sink::message::{ErrorCode, ErrorMessage, MessageError};
 use crate::sink::{MessageQueue, serve_channel, serve_viewer};
-use crate::source::webrtc::{IngestCounters, ingest};
+use crate::source::publisher::{IngestCounters, ingest};
 
 /// How long after SCTP came up the client may take to make the channel, before we do.
 const CHANNEL_GRACE: Duration = Duration::from_millis(500);
@@ -402,8 +402,7 @@ mod tests {
 
     #[test]
     fn states_survive_being_stored() {
-        for state in
-            [SessionState::Connecting, SessionState::Connected, SessionState::Live, SessionState::Disconnected]
+        for state in [SessionState::Connecting, SessionState::Connected, SessionState::Live, SessionState::Disconnected]
         {
             assert_eq!(SessionState::from_u8(state as u8), state);
         }

@@ -161,8 +161,8 @@ impl Video {
         let result = self.shared.newest.load_full()?;
         let arrived = frame.ledger.at(Mark::LastPacket)?;
         let age = arrived.saturating_duration_since(result.arrived);
-        let same_size = (result.width as usize, result.height as usize)
-            == (frame.picture.width(), frame.picture.height());
+        let same_size =
+            (result.width as usize, result.height as usize) == (frame.picture.width(), frame.picture.height());
         (same_size && age <= self.shared.max_box_age).then_some(result)
     }
 

@@ -16,10 +16,7 @@ pub(super) async fn sessions(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({ "sessions": app.pipeline.sessions() }))
 }
 
-pub(super) async fn end_session(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, ApiError> {
+pub(super) async fn end_session(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
     if app.pipeline.end_session(&id) {
         Ok(StatusCode::NO_CONTENT)
     } else {

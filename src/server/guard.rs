@@ -57,8 +57,7 @@ impl Guard {
         let Some(allowed) = allowed else { return next.run(request).await };
         let preflight = request.method() == Method::OPTIONS
             && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        let mut response =
-            if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+        let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         headers.append(header::VARY, HeaderValue::from_static("origin"));
@@ -67,10 +66,8 @@ impl Guard {
                 header::ACCESS_CONTROL_ALLOW_METHODS,
                 HeaderValue::from_static("GET, POST, PATCH, PUT, DELETE"),
             );
-            headers.insert(
-                header::ACCESS_CONTROL_ALLOW_HEADERS,
-                HeaderValue::from_static("content-type, authorization"),
-            );
+            headers
+                .insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type, authorization"));
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         }
         response
@@ -122,9 +119,15 @@ mod tests {
     #[test]
     fn a_rebinding_name_is_refused_and_addresses_are_not() {
         let guard = guard(&[], &["sight.example"]);
-        for good in
-            ["localhost:8080", "127.0.0.1:8080", "[::1]:8080", "[::1]", "192.168.1.5", "app.localhost", "sight.example:80"]
-        {
+        for good in [
+            "localhost:8080",
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "[::1]",
+            "192.168.1.5",
+            "app.localhost",
+            "sight.example:80",
+        ] {
             assert!(guard.host_allowed(good), "{good}");
         }
         for bad in ["evil.example:8080", "localhost.evil.example", "127.0.0.1.nip.example", "", "sight.example.evil"] {

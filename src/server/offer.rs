@@ -25,9 +25,10 @@ struct OfferBody {
 }
 
 pub(super) async fn offer(State(app): State<Arc<App>>, request: Request) -> Result<Json<Accepted>, ApiError> {
-    let json = request.headers().get(header::CONTENT_TYPE).is_none_or(|kind| {
-        kind.to_str().is_ok_and(|kind| kind.to_lowercase().starts_with("application/json"))
-    });
+    let json = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|kind| kind.to_str().is_ok_and(|kind| kind.to_lowercase().starts_with("application/json")));
     if !json {
         return Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -5,7 +5,9 @@ use std::time::SystemTime;
 
 use tokio::sync::broadcast;
 
-use super::message::{ClientMessage, ConfigAck, ConfigMessage, DetectionsMessage, ErrorMessage, MessageError, Pong, StreamConfig};
+use super::message::{
+    ClientMessage, ConfigAck, ConfigMessage, DetectionsMessage, ErrorMessage, MessageError, Pong, StreamConfig,
+};
 use super::queue::MessageQueue;
 use crate::media::Detections;
 use crate::peer::{Channel, ChannelEvent};
@@ -32,7 +34,11 @@ pub async fn serve_channel(
     queue.set_open(false);
 }
 
-async fn read(channel: &Channel, queue: &MessageQueue, configure: &impl Fn(ConfigMessage) -> Result<StreamConfig, MessageError>) {
+async fn read(
+    channel: &Channel,
+    queue: &MessageQueue,
+    configure: &impl Fn(ConfigMessage) -> Result<StreamConfig, MessageError>,
+) {
     while let ChannelEvent::Message(text) = channel.recv().await {
         queue.push(answer(&text, configure));
     }

@@ -6,8 +6,8 @@
 mod error;
 pub mod file;
 pub mod nal;
+pub mod publisher;
 pub mod rtp;
 pub mod sps;
 
 pub use error::SourceError;
-pub mod webrtc;
