@@ -60,8 +60,8 @@ pub struct Overrides {
     /// Folder of the models [default: .sightline/models].
     #[arg(long, env = "SIGHTLINE_MODELS_DIR", value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
-    /// Form of the log.
-    #[arg(long, env = "SIGHTLINE_LOG_FORMAT", value_name = "FORMAT")]
+    /// Form of the log [default: text].
+    #[arg(long, env = "SIGHTLINE_LOG_FORMAT", value_name = "text|json")]
     pub log_format: Option<telemetry::Format>,
     /// Sessions at the same time; one more is refused [default: 16].
     #[arg(long, env = "SIGHTLINE_MAX_SESSIONS", value_name = "N")]

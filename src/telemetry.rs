@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 /// The form of the log.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// For people.
@@ -17,6 +17,18 @@ pub enum Format {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl std::str::FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("`text` or `json` is possible".to_owned()),
+        }
+    }
 }
 
 /// What is logged, and how.
