@@ -108,11 +108,14 @@ fn take_varint(rest: &mut &[u8]) -> Result<u64> {
 }
 
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
+    loop {
+        let [low, ..] = value.to_le_bytes();
         value >>= 7;
+        if value == 0 {
+            return out.push(low);
+        }
+        out.push(low | 0x80);
     }
-    out.push(value as u8);
 }
 
 pub(super) fn put_varint_field(out: &mut Vec<u8>, number: u64, value: u64) {
