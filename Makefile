@@ -44,7 +44,7 @@ lint: ## formatting and clippy, warnings are errors
 unit: ## all tests but those in documentation, the ones in a browser included
 	cargo build --locked
 	$(CARGO_TARGET_DIR)/debug/sightline models pull face
-	cargo nextest run --locked
+	SIGHTLINE_REQUIRE_BROWSER=1 cargo nextest run --locked
 
 doc: ## the examples in the documentation, and the documentation itself
 	cargo test --locked --doc
