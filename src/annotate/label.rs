@@ -8,9 +8,9 @@ use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_wid
 use super::palette::{Yuv, rgb_of};
 use crate::media::Detection;
 
-/// How many labels are kept: more than there are boxes in all but the fullest pictures. A label is 3 kB at 640×480 and
-/// 20 kB at 1920×1080.
-const CAPACITY: usize = 64;
+/// How many labels are kept: ten objects, each with the dozen scores that it wavers between. A label is 3 kB at 640×480
+/// and 20 kB at 1920×1080.
+const CAPACITY: usize = 128;
 
 const WEIGHT: FontWeight = FontWeight::Bold;
 
@@ -231,7 +231,7 @@ mod tests {
         }
         assert_eq!(cache.entries.len(), CAPACITY);
         assert!(cache.entries.iter().any(|entry| &*entry.key.class_name == "person"));
-        assert!(cache.entries.iter().all(|entry| entry.key.track_id.is_none_or(|id| id > 900)));
+        assert!(cache.entries.iter().all(|entry| entry.key.track_id.is_none_or(|id| id > 800)));
     }
 
     #[test]
