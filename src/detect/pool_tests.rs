@@ -40,7 +40,8 @@ impl Detector for Puppet {
         match lock(&self.orders).recv_timeout(PATIENCE) {
             Ok(Order::Find) => {}
             Ok(Order::Fail) => return Err(DetectError::Frame("told to".into())),
-            Ok(Order::Panic) | Err(_) => panic!("told to"),
+            Ok(Order::Panic) => panic!("told to"),
+            Err(_) => return Err(DetectError::Frame("the test is over".into())),
         }
         // The same object at every size of the picture.
         let width = frame.width() as f32;
@@ -59,9 +60,10 @@ impl Detector for Puppet {
 
 /// A pool of puppets and the strings to them.
 struct Stage {
+    /// Goes before the pool: a detector that still holds a frame need not wait for its order.
+    orders: Sender<Order>,
     pool: Arc<Pool>,
     entered: Receiver<Entry>,
-    orders: Sender<Order>,
     results: Receiver<Arc<Detections>>,
     deliver: Sender<Arc<Detections>>,
 }
