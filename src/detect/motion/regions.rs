@@ -76,6 +76,11 @@ impl Regions {
         let width = scene.width;
         let row_of_cells = width.div_ceil(CELL);
         self.fit(scene);
+        // Nothing is an object in a picture of one cell, and imageproc 0.27 panics at the labels of a single pixel.
+        if self.cells.len() == 1 {
+            scene.learn();
+            return;
+        }
         for (rows, cells) in scene.changed.chunks(width * CELL).zip(self.cells.chunks_exact_mut(row_of_cells)) {
             for (n, cell) in cells.iter_mut().enumerate() {
                 let changed = rows.chunks_exact(width).map(|row| count(row, n)).sum::<usize>();
