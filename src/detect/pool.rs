@@ -47,6 +47,18 @@ impl PoolStats {
     }
 }
 
+/// How far the detector's threads stand back behind the video's (Linux: nice, per thread). On a machine with too little
+/// time for both, it is the detections that become fewer.
+const NICE: i32 = 10;
+
+fn give_way() {
+    // On Linux the priority of "this process" is the calling thread's; elsewhere it is not worth the risk.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "the detector's thread keeps its priority");
+    }
+}
+
 /// Detector threads `detect-0`, `detect-1`… with a detector each. Dropping the pool joins them.
 #[derive(Debug)]
 pub struct Pool {
@@ -82,7 +94,10 @@ impl Pool {
         let pool = Arc::new(Self { shared: Arc::clone(&shared), threads: Mutex::default(), workers });
         for (n, detector) in detectors.into_iter().enumerate() {
             let shared = Arc::clone(&shared);
-            let thread = thread::Builder::new().name(format!("detect-{n}")).spawn(move || shared.work(detector));
+            let thread = thread::Builder::new().name(format!("detect-{n}")).spawn(move || {
+                give_way();
+                shared.work(detector);
+            });
             let thread = thread.map_err(|error| DetectError::Unusable {
                 model: pool.model_info().name.to_string(),
                 reason: format!("the system gave no thread for detector {n} of {workers}: {error}"),
