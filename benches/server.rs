@@ -1,0 +1,179 @@
+//! The whole server over real WebRTC, against what its codec costs on the same frames in the same run.
+//!
+//! `cargo bench --bench server` starts the release binary with the face model (the motion detector where there is none) and
+//! prints: server-added latency by the ledger, the chained and paced decode + encode as its floor, the time to connect,
+//! memory per session, and CPU at rest. `-- --seconds N` sets the length of each run (default 10).
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sightline::decode::VideoDecoder;
+use sightline::encode::{Config, Encoder, H264Encoder};
+use sightline::media::{AccessUnit, FramePool, KeyframeRequest};
+
+#[path = "support/publisher.rs"]
+mod publisher;
+
+use publisher::{Clip, Report, publish, quantile};
+
+const FPS: u32 = 30;
+const SIZES: [(usize, usize); 2] = [(640, 480), (1280, 720)];
+const PAIRS: usize = 3;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let seconds = arguments.iter().position(|one| one == "--seconds").and_then(|at| arguments.get(at + 1));
+    let length = Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(10));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+
+    let server = Server::start(&[]);
+    println!("server: {} ({})", server.url, server.model);
+    println!("idle CPU: {:.2} % of a core over 5 s", server.cpu_share(Duration::from_secs(5)));
+    for (width, height) in SIZES {
+        let clip = Arc::new(Clip::new(width, height, 60));
+        let mut ratios = Vec::new();
+        for pair in 1..=PAIRS {
+            // Turn about, so that a drift of the machine's speed favours neither.
+            let floor = floor(&clip, length);
+            let report = runtime.block_on(publish(&server.url, Arc::clone(&clip), FPS, length));
+            let added = after_warm_up(&report);
+            let of = |values: &[f64], share| quantile(values.iter().copied(), share);
+            let (p50, p99) = (of(&added, 0.5) / of(&floor, 0.5), of(&added, 0.99) / of(&floor, 0.99));
+            println!(
+                "{width}×{height} pair {pair}: server-added p50 {:.2} p95 {:.2} p99 {:.2} ms | floor p50 {:.2} p99 {:.2} ms | \
+                 ratio p50 {p50:.2} p99 {p99:.2} | {} of {} frames, {} detections, connected in {:.0} ms",
+                of(&added, 0.5), of(&added, 0.95), of(&added, 0.99), of(&floor, 0.5), of(&floor, 0.99),
+                report.frames.len(), report.sent, report.detections, report.connected.as_secs_f64() * 1000.0,
+            );
+            let stage = |pick: fn(&publisher::Seen) -> f64| quantile(report.frames.iter().map(pick), 0.5);
+            println!(
+                "    of which decode {:.2}, encode {:.2} ms at p50; box age p50 {:.0} ms",
+                stage(|seen| seen.decode), stage(|seen| seen.encode),
+                quantile(report.frames.iter().filter_map(|seen| seen.age), 0.5),
+            );
+            ratios.push((p50, p99));
+        }
+        println!(
+            "{width}×{height}: median paired ratio to the floor p50 {:.2}, p99 {:.2}",
+            quantile(ratios.iter().map(|one| one.0), 0.5), quantile(ratios.iter().map(|one| one.1), 0.5),
+        );
+    }
+
+    // Memory: sessions beyond the first.
+    drop(server);
+    let server = Server::start(&[]);
+    let clip = Arc::new(Clip::new(640, 480, 60));
+    let mut kept = Vec::new();
+    let mut rss = Vec::new();
+    for _ in 0..4 {
+        let (url, clip) = (server.url.clone(), Arc::clone(&clip));
+        kept.push(runtime.spawn(async move { publish(&url, clip, FPS, Duration::from_secs(60)).await.sent }));
+        thread::sleep(Duration::from_secs(6));
+        rss.push(server.rss_mb());
+    }
+    let beyond = (rss[rss.len() - 1] - rss[0]) / (rss.len() - 1) as f64;
+    println!("memory with 1 to {} sessions of 640×480: {rss:.0?} MB; {beyond:.1} MB for each beyond the first", rss.len());
+    kept.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(server);
+}
+
+/// The frames after the first second and a half: codecs and caches are warm.
+fn after_warm_up(report: &Report) -> Vec<f64> {
+    let first = report.frames.first().map_or(Duration::ZERO, |seen| seen.at);
+    report.frames.iter().filter(|seen| seen.at > first + Duration::from_millis(1500)).map(|seen| seen.added).collect()
+}
+
+/// Decode and encode of the same frames, one after the other on one thread, at the same pace: in milliseconds.
+fn floor(clip: &Clip, length: Duration) -> Vec<f64> {
+    let mut decoder = VideoDecoder::h264(FramePool::new(), KeyframeRequest::ignored()).expect("a decoder");
+    let mut encoder = H264Encoder::new(Config::default());
+    let begin = Instant::now();
+    let mut times = Vec::new();
+    let mut next = begin;
+    for (n, data) in clip.units.iter().cycle().enumerate() {
+        if begin.elapsed() >= length {
+            break;
+        }
+        next += Duration::from_secs(1) / FPS;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let unit = AccessUnit {
+            data: data.clone(),
+            rtp_timestamp: u32::try_from(n).expect("a short run").wrapping_mul(3000),
+            idr: n % clip.units.len() == 0,
+            first_packet: now,
+            last_packet: now,
+            captured: None,
+        };
+        let picture = decoder.decode(&unit).expect("it decodes").expect("a picture for each unit");
+        encoder.encode(&picture.picture, n == 0).expect("it encodes");
+        if begin.elapsed() > Duration::from_millis(1500) {
+            times.push(now.elapsed().as_secs_f64() * 1000.0);
+        }
+    }
+    times
+}
+
+/// The server as a process of its own, ended when dropped.
+struct Server {
+    child: Child,
+    url: String,
+    model: String,
+}
+
+impl Server {
+    fn start(more: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sightline"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--udp-port", "0", "--log-format", "json"])
+            .args(more)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let (mut url, mut model) = (None, String::new());
+        while url.is_none() {
+            let line = lines.next().expect("the server runs").expect("text");
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if let Some(name) = event["model"].as_str() {
+                name.clone_into(&mut model);
+            }
+            let text = event["message"].as_str().unwrap_or_default();
+            url = text.split(' ').find(|word| word.starts_with("http://")).map(|word| word.trim_end_matches('/').to_owned());
+        }
+        thread::spawn(move || lines.for_each(drop));
+        Self { child, url: url.expect("found above"), model }
+    }
+
+    fn proc(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("Linux")
+    }
+
+    fn rss_mb(&self) -> f64 {
+        let status = self.proc("status");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).expect("a number") / 1024.0
+    }
+
+    /// User and system time over `window`, as a share of one core in percent.
+    fn cpu_share(&self, window: Duration) -> f64 {
+        let ticks = || {
+            let stat = self.proc("stat");
+            let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+            fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime")
+        };
+        let before = ticks();
+        thread::sleep(window);
+        // The kernel counts in hundredths of a second.
+        (ticks() - before) / window.as_secs_f64()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
