@@ -111,7 +111,9 @@ impl Sps {
         bits.ue()?; // log2_max_frame_num_minus4
         let pic_order_cnt_type = bits.ue()?;
         match pic_order_cnt_type {
-            0 => drop(bits.ue()?), // log2_max_pic_order_cnt_lsb_minus4
+            0 => {
+                bits.ue()?; // log2_max_pic_order_cnt_lsb_minus4
+            }
             1 => {
                 bits.take(1)?; // delta_pic_order_always_zero_flag
                 bits.ue()?; // offset_for_non_ref_pic; signed codes have the same length
