@@ -27,7 +27,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let seconds = arguments.iter().position(|one| one == "--seconds").and_then(|at| arguments.get(at + 1));
     let length = Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(10));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
 
     let server = Server::start(&[]);
     println!("server: {} ({})", server.url, server.model);
@@ -45,20 +46,29 @@ fn main() {
             println!(
                 "{width}×{height} pair {pair}: server-added p50 {:.2} p95 {:.2} p99 {:.2} ms | floor p50 {:.2} p99 {:.2} ms | \
                  ratio p50 {p50:.2} p99 {p99:.2} | {} of {} frames, {} detections, connected in {:.0} ms",
-                of(&added, 0.5), of(&added, 0.95), of(&added, 0.99), of(&floor, 0.5), of(&floor, 0.99),
-                report.frames.len(), report.sent, report.detections, report.connected.as_secs_f64() * 1000.0,
+                of(&added, 0.5),
+                of(&added, 0.95),
+                of(&added, 0.99),
+                of(&floor, 0.5),
+                of(&floor, 0.99),
+                report.frames.len(),
+                report.sent,
+                report.detections,
+                report.connected.as_secs_f64() * 1000.0,
             );
             let stage = |pick: fn(&publisher::Seen) -> f64| quantile(report.frames.iter().map(pick), 0.5);
             println!(
                 "    of which decode {:.2}, encode {:.2} ms at p50; box age p50 {:.0} ms",
-                stage(|seen| seen.decode), stage(|seen| seen.encode),
+                stage(|seen| seen.decode),
+                stage(|seen| seen.encode),
                 quantile(report.frames.iter().filter_map(|seen| seen.age), 0.5),
             );
             ratios.push((p50, p99));
         }
         println!(
             "{width}×{height}: median paired ratio to the floor p50 {:.2}, p99 {:.2}",
-            quantile(ratios.iter().map(|one| one.0), 0.5), quantile(ratios.iter().map(|one| one.1), 0.5),
+            quantile(ratios.iter().map(|one| one.0), 0.5),
+            quantile(ratios.iter().map(|one| one.1), 0.5),
         );
     }
 
@@ -75,7 +85,10 @@ fn main() {
         rss.push(server.rss_mb());
     }
     let beyond = (rss[rss.len() - 1] - rss[0]) / (rss.len() - 1) as f64;
-    println!("memory with 1 to {} sessions of 640×480: {rss:.0?} MB; {beyond:.1} MB for each beyond the first", rss.len());
+    println!(
+        "memory with 1 to {} sessions of 640×480: {rss:.0?} MB; {beyond:.1} MB for each beyond the first",
+        rss.len()
+    );
     kept.iter().for_each(tokio::task::JoinHandle::abort);
     drop(server);
 }
@@ -141,7 +154,10 @@ impl Server {
                 name.clone_into(&mut model);
             }
             let text = event["message"].as_str().unwrap_or_default();
-            url = text.split(' ').find(|word| word.starts_with("http://")).map(|word| word.trim_end_matches('/').to_owned());
+            url = text
+                .split(' ')
+                .find(|word| word.starts_with("http://"))
+                .map(|word| word.trim_end_matches('/').to_owned());
         }
         thread::spawn(move || lines.for_each(drop));
         Self { child, url: url.expect("found above"), model }

@@ -19,8 +19,10 @@ use crate::detect::{Pool, Settings};
 use crate::encode;
 use crate::peer::{Answered, Engine};
 
-/// How long sessions may take to say goodbye when the server goes.
-const GOODBYE_LIMIT: Duration = Duration::from_millis(1200);
+/// How long sessions may take to say goodbye when the server goes, and then the detector to finish what it holds: with the
+/// requests in flight, less than two seconds in all.
+const GOODBYE_LIMIT: Duration = Duration::from_millis(1000);
+const DETECTOR_LIMIT: Duration = Duration::from_millis(500);
 
 /// The longest name of a stream.
 const MAX_NAME: usize = 64;
@@ -274,7 +276,7 @@ impl Pipeline {
         }
         self.engine.stop();
         let pool = Arc::clone(&self.pool);
-        if tokio::time::timeout(GOODBYE_LIMIT, tokio::task::spawn_blocking(move || pool.shutdown())).await.is_err() {
+        if tokio::time::timeout(DETECTOR_LIMIT, tokio::task::spawn_blocking(move || pool.shutdown())).await.is_err() {
             tracing::warn!("the detector did not end in time");
         }
     }

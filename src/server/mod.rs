@@ -76,7 +76,7 @@ struct App {
 }
 
 /// How long requests in flight may take when the server goes.
-const DRAIN_LIMIT: Duration = Duration::from_millis(300);
+const DRAIN_LIMIT: Duration = Duration::from_millis(200);
 
 /// Serves until `stop` is cancelled, then ends the sessions. Takes at most about two seconds to end.
 ///

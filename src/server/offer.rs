@@ -1,12 +1,14 @@
 //! `POST /offer`: the convention of aiortc's examples.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::App;
 use super::error::ApiError;
@@ -14,6 +16,9 @@ use crate::pipeline::Accepted;
 
 /// The largest body that is read. A browser's offer has some 6 KiB.
 const MAX_BODY_BYTES: usize = 256 << 10;
+
+/// How long the body may take.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
 
 /// What is read of the body; unknown fields are ignored, as examples in the wild send some.
 #[derive(Debug, Deserialize)]
@@ -36,7 +41,10 @@ pub(super) async fn offer(State(app): State<Arc<App>>, request: Request) -> Resu
             "send the offer as JSON, with Content-Type: application/json",
         ));
     }
-    let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|_| {
+    let body = timeout(BODY_LIMIT, to_bytes(request.into_body(), MAX_BODY_BYTES)).await.map_err(|_| {
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come within ten seconds")
+    })?;
+    let body = body.map_err(|_| {
         ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too_large",
