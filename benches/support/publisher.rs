@@ -70,12 +70,10 @@ pub async fn publish(url: &str, clip: Arc<Clip>, fps: u32, duration: Duration) -
         .expect("JSON");
     let sdp = answer["sdp"].as_str().unwrap_or_else(|| panic!("refused: {answer}"));
     let mut answered = offered.accept(sdp).await.expect("an answer that fits");
-    loop {
-        match answered.events.recv().await.expect("the connection ended") {
-            ConnectionEvent::State(ConnectionState::Connected) => break,
-            _ => {}
-        }
-    }
+    while !matches!(
+        answered.events.recv().await.expect("the connection ended"),
+        ConnectionEvent::State(ConnectionState::Connected)
+    ) {}
     let connected = start.elapsed();
     let mut out = answered.video_out.take().expect("video is accepted");
     let done = Arc::new(AtomicBool::new(false));

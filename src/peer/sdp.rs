@@ -98,7 +98,7 @@ fn direction(media: &MediaDescription) -> Direction {
     Direction { sends: true, receives: true }
 }
 
-fn rtpmaps<'a>(media: &'a MediaDescription) -> impl Iterator<Item = (&'a str, &'a str)> {
+fn rtpmaps(media: &MediaDescription) -> impl Iterator<Item = (&str, &str)> {
     media.attributes.iter().filter(|attribute| attribute.key == "rtpmap").filter_map(|attribute| {
         let (payload_type, codec) = attribute.value.as_deref()?.split_once(' ')?;
         Some((payload_type, codec.split('/').next()?))

@@ -198,10 +198,8 @@ mod tests {
         fn no_unit_comes_out_without_the_one_before_it(steps in prop::collection::vec((any::<bool>(), 0u8..10), 1..200)) {
             let inbox = Inbox::default();
             let mut expected_after = None;
-            let mut n = 0;
-            for (drain, kind) in steps {
+            for (n, (drain, kind)) in (0..).zip(steps) {
                 inbox.push(unit(n, n == 0 || kind == 0));
-                n += 1;
                 if drain {
                     for (timestamp, idr) in taken(&inbox) {
                         prop_assert!(idr || expected_after == Some(timestamp));

@@ -148,7 +148,10 @@ mod tests {
     fn fanout() -> (Fanout, Arc<AtomicU64>) {
         let asked = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&asked);
-        (Fanout::new(KeyframeRequest::new(move || drop(count.fetch_add(1, Ordering::Relaxed)))), asked)
+        let keyframes = KeyframeRequest::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        (Fanout::new(keyframes), asked)
     }
 
     #[tokio::test]
