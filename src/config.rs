@@ -30,21 +30,26 @@ pub struct Config {
     pub log: telemetry::Config,
 }
 
-/// Settings of the command line and the environment, over those of the file.
+/// Where the command line and the environment say that things are.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Overrides {
+pub struct Places {
     /// Configuration file [default: sightline.toml, if it is there].
     #[arg(long, env = "SIGHTLINE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address and port of HTTP [default: 127.0.0.1:8080].
-    #[arg(long, env = "SIGHTLINE_LISTEN", value_name = "ADDR")]
-    pub listen: Option<SocketAddr>,
-    /// UDP port of all media, 0 to let the system choose [default: 8189].
-    #[arg(long, env = "SIGHTLINE_UDP_PORT", value_name = "N")]
-    pub udp_port: Option<u16>,
-    /// Address at which a NAT in front forwards the UDP port (repeatable, or with commas).
-    #[arg(long, env = "SIGHTLINE_PUBLIC_IP", value_name = "IP", value_delimiter = ',')]
-    pub public_ip: Vec<IpAddr>,
+    /// ONNX Runtime library [default: ORT_DYLIB_PATH, else .sightline/lib].
+    #[arg(long, env = "SIGHTLINE_ONNXRUNTIME", value_name = "PATH")]
+    pub onnxruntime: Option<PathBuf>,
+    /// Folder of the models [default: .sightline/models].
+    #[arg(long, env = "SIGHTLINE_MODELS_DIR", value_name = "DIR")]
+    pub models_dir: Option<PathBuf>,
+}
+
+/// What the command line and the environment say about the detector.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct DetectorOverrides {
+    /// Where things are.
+    #[command(flatten)]
+    pub places: Places,
     /// Model: a name (`sightline models list`), the path of an .onnx file, or `motion` [default: face].
     #[arg(long, env = "SIGHTLINE_MODEL", value_name = "NAME|PATH")]
     pub model: Option<String>,
@@ -54,18 +59,50 @@ pub struct Overrides {
     /// Of two boxes that overlap by more than this, the better is kept, 0 to 1 [default: the model's].
     #[arg(long, env = "SIGHTLINE_IOU", value_name = "F")]
     pub iou: Option<f32>,
-    /// ONNX Runtime library [default: ORT_DYLIB_PATH, else .sightline/lib].
-    #[arg(long, env = "SIGHTLINE_ONNXRUNTIME", value_name = "PATH")]
-    pub onnxruntime: Option<PathBuf>,
-    /// Folder of the models [default: .sightline/models].
-    #[arg(long, env = "SIGHTLINE_MODELS_DIR", value_name = "DIR")]
-    pub models_dir: Option<PathBuf>,
+}
+
+/// Settings of the command line and the environment, over those of the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Overrides {
+    /// The detector.
+    #[command(flatten)]
+    pub detector: DetectorOverrides,
+    /// Address and port of HTTP [default: 127.0.0.1:8080].
+    #[arg(long, env = "SIGHTLINE_LISTEN", value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// UDP port of all media, 0 to let the system choose [default: 8189].
+    #[arg(long, env = "SIGHTLINE_UDP_PORT", value_name = "N")]
+    pub udp_port: Option<u16>,
+    /// Address at which a NAT in front forwards the UDP port (repeatable, or with commas).
+    #[arg(long, env = "SIGHTLINE_PUBLIC_IP", value_name = "IP", value_delimiter = ',')]
+    pub public_ip: Vec<IpAddr>,
     /// Form of the log [default: text].
     #[arg(long, env = "SIGHTLINE_LOG_FORMAT", value_name = "text|json")]
     pub log_format: Option<telemetry::Format>,
     /// Sessions at the same time; one more is refused [default: 16].
     #[arg(long, env = "SIGHTLINE_MAX_SESSIONS", value_name = "N")]
     pub max_sessions: Option<usize>,
+}
+
+impl Places {
+    /// The configuration file that is read: the one that is named, else [`DEFAULT_FILE`] if it is there.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        let default = Path::new(DEFAULT_FILE);
+        self.config.as_deref().or_else(|| default.is_file().then_some(default))
+    }
+}
+
+impl From<DetectorOverrides> for Overrides {
+    fn from(detector: DetectorOverrides) -> Self {
+        Self { detector, ..Self::default() }
+    }
+}
+
+impl From<Places> for Overrides {
+    fn from(places: Places) -> Self {
+        DetectorOverrides { places, ..DetectorOverrides::default() }.into()
+    }
 }
 
 /// What is wrong with the configuration: file, key and value.
@@ -86,9 +123,8 @@ impl Config {
     /// # Errors
     /// Names the file, the key and the value.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
-        let mut config = match &overrides.config {
+        let mut config = match overrides.detector.places.file() {
             Some(path) => Self::read(path)?,
-            None if Path::new(DEFAULT_FILE).is_file() => Self::read(Path::new(DEFAULT_FILE))?,
             None => Self::default(),
         };
         config.put(overrides);
@@ -123,11 +159,12 @@ impl Config {
         if !overrides.public_ip.is_empty() {
             self.media.public_ip.clone_from(&overrides.public_ip);
         }
-        set(&mut self.detect.model, overrides.model.as_ref());
-        self.detect.confidence = overrides.confidence.or(self.detect.confidence);
-        self.detect.iou = overrides.iou.or(self.detect.iou);
-        self.detect.onnxruntime = overrides.onnxruntime.clone().or_else(|| self.detect.onnxruntime.take());
-        set(&mut self.detect.models_dir, overrides.models_dir.as_ref());
+        let DetectorOverrides { places, model, confidence, iou } = &overrides.detector;
+        set(&mut self.detect.model, model.as_ref());
+        self.detect.confidence = confidence.or(self.detect.confidence);
+        self.detect.iou = iou.or(self.detect.iou);
+        self.detect.onnxruntime = places.onnxruntime.clone().or_else(|| self.detect.onnxruntime.take());
+        set(&mut self.detect.models_dir, places.models_dir.as_ref());
         set(&mut self.log.format, overrides.log_format.as_ref());
         set(&mut self.pipeline.max_sessions, overrides.max_sessions.as_ref());
     }
@@ -148,6 +185,10 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(path: &Path) -> Places {
+        Places { config: Some(path.to_owned()), ..Places::default() }
+    }
 
     #[test]
     fn the_shipped_example_is_valid_and_shows_the_defaults() {
@@ -170,8 +211,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.toml");
         fs::write(&path, "[detect]\nmodel = \"a\"\nconfidence = 0.3\n[media]\nudp_port = 1000\n").unwrap();
-        let overrides =
-            Overrides { config: Some(path), model: Some("b".to_owned()), udp_port: Some(0), ..Overrides::default() };
+        let detector = DetectorOverrides { model: Some("b".to_owned()), places: at(&path), ..Default::default() };
+        let overrides = Overrides { detector, udp_port: Some(0), ..Overrides::default() };
         let config = Config::load(&overrides).unwrap();
         assert_eq!((config.detect.model.as_str(), config.media.udp_port), ("b", 0));
         assert_eq!(config.detect.confidence, Some(0.3));
@@ -182,11 +223,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.toml");
         fs::write(&path, "[server]\nlisten_to = \"x\"\n").unwrap();
-        let error = Config::load(&Overrides { config: Some(path), ..Overrides::default() }).unwrap_err().to_string();
+        let error = Config::load(&at(&path).into()).unwrap_err().to_string();
         assert!(error.contains("x.toml") && error.contains("listen_to"), "{error}");
-        let missing = Overrides { config: Some("/nowhere/y.toml".into()), ..Overrides::default() };
-        assert!(Config::load(&missing).unwrap_err().to_string().contains("/nowhere/y.toml"));
-        let wrong = Overrides { confidence: Some(7.0), ..Overrides::default() };
-        assert!(Config::load(&wrong).unwrap_err().to_string().contains("confidence = 7"));
+        assert!(
+            Config::load(&at(Path::new("/nowhere/y.toml")).into()).unwrap_err().to_string().contains("/nowhere/y.toml")
+        );
+        let wrong = DetectorOverrides { confidence: Some(7.0), ..Default::default() };
+        assert!(Config::load(&wrong.into()).unwrap_err().to_string().contains("confidence = 7"));
     }
 }

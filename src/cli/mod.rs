@@ -1,7 +1,14 @@
 //! The command line: what the thin binary does with its arguments.
+//!
+//! Belongs here: one file per command, its arguments and its words. Does not belong here: anything that a program which
+//! uses the library would want too.
 
+mod detect;
+mod doctor;
+mod models;
 mod serve;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -21,17 +28,37 @@ struct Cli {
 enum Command {
     /// Run the server (also what happens without a command).
     Serve(Overrides),
+    /// Look at pictures, and say what is in them.
+    Detect(detect::Args),
+    /// Show and fetch models.
+    #[command(subcommand)]
+    Models(models::Command),
+    /// Check that everything that the server needs is there and works, and say what to do where it does not.
+    Doctor(doctor::Args),
 }
 
 /// Runs the command; errors go to standard error, in words that say what to change.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match cli.command {
-        None => serve::run(&cli.serve),
-        Some(Command::Serve(overrides)) => serve::run(&overrides),
+    let out = &mut io::stdout();
+    let result = match &cli.command {
+        None => serve::run(&cli.serve).map(|()| true),
+        Some(Command::Serve(overrides)) => serve::run(overrides).map(|()| true),
+        Some(Command::Detect(args)) => detect::run(args, out),
+        Some(Command::Models(command)) => models::run(command, out),
+        Some(Command::Doctor(args)) => doctor::run(args, out),
     };
+    let result = result.and_then(|well| {
+        out.flush()?;
+        Ok(well)
+    });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // Whoever read our output has read enough.
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("sightline: {error:#}");
             ExitCode::FAILURE

@@ -12,11 +12,13 @@ use super::nms::NmsMode;
 use super::{Config, DetectError, Detector, InputSpec, Picture, Settings, motion};
 use crate::media::I420Frame;
 
-/// A model's file, with its manifest where there is one.
+/// What a model's name leads to.
 #[derive(Debug, PartialEq)]
-struct Found {
-    path: PathBuf,
-    manifest: Option<Manifest>,
+pub struct Located {
+    /// Its file, which may be absent.
+    pub path: PathBuf,
+    /// Its manifest, where there is one.
+    pub manifest: Option<Manifest>,
 }
 
 impl Model {
@@ -32,7 +34,7 @@ impl Model {
         if config.model == motion::NAME {
             return Ok(Self::motion());
         }
-        let Found { path, manifest } = find(config)?;
+        let Located { path, manifest } = find(config)?;
         let library = find_library(config.onnxruntime.as_deref());
         let threads = config.threads.unwrap_or(1);
         let session = Session::open(&library, &path, threads)?;
@@ -107,56 +109,60 @@ fn describe(
     Ok((info, found.input, found.nms))
 }
 
-/// Finds the file and the manifest of `config.model`.
-fn find(config: &Config) -> Result<Found, DetectError> {
-    let Config { model, models_dir, .. } = config;
-    let missing = |path: &Path, fix: String| DetectError::Missing {
-        model: model.clone(),
-        looked: path.display().to_string(),
-        fix,
-    };
-    if model.contains(['/', '\\']) || Path::new(model).extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx")) {
+/// Where the file of `model` is, or would have to be: `model` is the name of a manifest (in the models folder, or one
+/// that comes with the program), the name of an `.onnx` file in the models folder, or a path.
+///
+/// # Errors
+/// [`DetectError::Unusable`] when no model has that name, or its manifest cannot be read.
+pub fn locate(model: &str, models_dir: &Path) -> Result<Located, DetectError> {
+    if is_path(model) {
         let path = PathBuf::from(model);
-        if !path.is_file() {
-            return Err(missing(&path, "name the path of an .onnx file".into()));
-        }
         let manifest = Manifest::read(&path.with_extension("toml"))?;
-        return Ok(Found { path, manifest });
+        return Ok(Located { path, manifest });
     }
     let local = Manifest::read(&models_dir.join(format!("{model}.toml")))?;
     let known = match local {
         Some(manifest) => Some(manifest),
         None => Manifest::shipped(model)?,
     };
-    let Some(manifest) = known else {
-        let path = models_dir.join(format!("{model}.onnx"));
-        if path.is_file() {
-            return Ok(Found { path, manifest: None });
-        }
-        let names: Vec<_> = Manifest::shipped_names().collect();
-        return Err(DetectError::Unusable {
-            model: model.clone(),
-            reason: format!(
-                "there is no model of that name; known are {}, motion, and what lies in {} as NAME.onnx",
-                names.join(", "),
-                models_dir.display()
-            ),
-        });
-    };
-    let path = models_dir.join(&manifest.file);
-    if path.is_file() {
-        return Ok(Found { path, manifest: Some(manifest) });
+    if let Some(manifest) = known {
+        return Ok(Located { path: models_dir.join(&manifest.file), manifest: Some(manifest) });
     }
-    Err(missing(
-        &path,
-        match &manifest.source {
-            Some(Source::Wheel(_)) => format!("run `sightline models pull {model}`"),
-            Some(source @ Source::Repository(_)) => {
-                format!("put {} there as {}", source.describe(), manifest.file)
-            }
-            None => "put the file there".into(),
-        },
-    ))
+    let path = models_dir.join(format!("{model}.onnx"));
+    if path.is_file() {
+        return Ok(Located { path, manifest: None });
+    }
+    let names: Vec<_> = Manifest::shipped_names().collect();
+    Err(DetectError::Unusable {
+        model: model.to_owned(),
+        reason: format!(
+            "there is no model of that name; known are {}, motion, and what lies in {} as NAME.onnx",
+            names.join(", "),
+            models_dir.display()
+        ),
+    })
+}
+
+fn is_path(model: &str) -> bool {
+    model.contains(['/', '\\']) || Path::new(model).extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx"))
+}
+
+/// Finds the file and the manifest of `config.model`.
+fn find(config: &Config) -> Result<Located, DetectError> {
+    let model = &config.model;
+    let located = locate(model, &config.models_dir)?;
+    if located.path.is_file() {
+        return Ok(located);
+    }
+    let fix = match located.manifest {
+        _ if is_path(model) => "name the path of an .onnx file".into(),
+        Some(Manifest { source: Some(Source::Wheel(_)), .. }) => format!("run `sightline models pull {model}`"),
+        Some(Manifest { source: Some(source @ Source::Repository(_)), file, .. }) => {
+            format!("run `sightline models pull {model}`, or put {} there as {file}", source.describe())
+        }
+        _ => "put the file there".into(),
+    };
+    Err(DetectError::Missing { model: model.clone(), looked: located.path.display().to_string(), fix })
 }
 
 #[cfg(test)]
@@ -208,7 +214,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("mine.onnx"), "").unwrap();
         let found = find(&config("mine", folder.path())).unwrap();
-        assert_eq!(found, Found { path: folder.path().join("mine.onnx"), manifest: None });
+        assert_eq!(found, Located { path: folder.path().join("mine.onnx"), manifest: None });
     }
 
     #[test]

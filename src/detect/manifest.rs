@@ -105,6 +105,15 @@ pub struct RepositorySource {
 }
 
 impl Source {
+    /// SHA-256 of the model's file as it stands in the models folder, after any rewriting.
+    #[must_use]
+    pub fn stored_sha256(&self) -> &str {
+        match self {
+            Self::Wheel(wheel) => wheel.rewritten_sha256.as_ref().unwrap_or(&wheel.sha256),
+            Self::Repository(file) => &file.sha256,
+        }
+    }
+
     /// One line that says where the file comes from.
     #[must_use]
     pub fn describe(&self) -> String {

