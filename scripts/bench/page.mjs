@@ -89,6 +89,8 @@ export async function leg(kind, wish, warmS, measureS) {
   const sizes = new Set();
   const ages = [];
   measurement.addEventListener('frame', ({ detail }) => {
+    // Without this the session takes the silence for a fault of the server's, and begins anew.
+    link.session?.frameSeen(performance.now());
     if (!measuring) return;
     callbacks += 1;
     sizes.add(`${video.videoWidth}x${video.videoHeight}`);
