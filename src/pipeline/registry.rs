@@ -144,7 +144,7 @@ impl Pipeline {
             &self.encode,
             publisher.keyframe_request(),
         )?;
-        let session = Session::new(id.to_owned(), stream, connection, self.stop.child_token());
+        let session = Session::new(id.to_owned(), stream, connection, &self.stop);
         {
             let mut sessions = lock(&self.sessions);
             let Some(place) = sessions.get_mut(id) else { return Err(PipelineError::ShuttingDown) };

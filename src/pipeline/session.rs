@@ -95,7 +95,10 @@ pub struct SessionStatus {
 pub(super) struct Session {
     pub(super) id: String,
     pub(super) stream: Arc<Stream>,
+    /// Ends this session.
     pub(super) stop: CancellationToken,
+    /// Ends all of them; `stop` hears it too.
+    server_stop: CancellationToken,
     connection: Connection,
     state: AtomicU8,
     started: SystemTime,
@@ -156,11 +159,17 @@ impl Publisher {
 }
 
 impl Session {
-    pub(super) fn new(id: String, stream: Arc<Stream>, connection: Connection, stop: CancellationToken) -> Arc<Self> {
+    pub(super) fn new(
+        id: String,
+        stream: Arc<Stream>,
+        connection: Connection,
+        server_stop: &CancellationToken,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id,
             stream,
-            stop,
+            stop: server_stop.child_token(),
+            server_stop: server_stop.clone(),
             connection,
             state: AtomicU8::new(SessionState::Connecting as u8),
             started: SystemTime::now(),
@@ -218,7 +227,10 @@ impl Session {
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let why = loop {
             tokio::select! {
-                () = self.stop.cancelled() => break "ended by the server".to_owned(),
+                () = self.stop.cancelled() => {
+                    let going = self.server_stop.is_cancelled();
+                    break if going { "the server is shutting down" } else { "the session was ended on request" }.to_owned();
+                }
                 () = left.notified() => break "the peer closed its channel".to_owned(),
                 event = events.recv() => match event {
                     Some(ConnectionEvent::Video(video)) => {
@@ -295,7 +307,9 @@ impl Session {
         if let Some(channel) = channel
             && self.messages.is_open()
         {
-            let goodbye = MessageError::new(None, ErrorCode::SessionEnded, why);
+            let going = self.server_stop.is_cancelled();
+            let code = if going { ErrorCode::ShuttingDown } else { ErrorCode::SessionEnded };
+            let goodbye = MessageError::new(None, code, why);
             let text = ErrorMessage::from(goodbye).to_json();
             let _ = timeout(GOODBYE_LIMIT, channel.try_send(&text)).await;
             let _ = timeout(GOODBYE_LIMIT, channel.close()).await;

@@ -205,6 +205,10 @@ export class Session extends EventTarget {
       if (message.type === 'pong') this.#emit('rtt', { ms: performance.now() - pinged });
       return;
     }
+    if (message.type === 'error' && message.code === 'session_ended') {
+      this.#fail(new Problem('closed', { detail: message.message }));
+      return;
+    }
     this.#emit('message', { message });
   }
 

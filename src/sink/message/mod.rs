@@ -271,8 +271,10 @@ pub enum ErrorCode {
     UnknownClass,
     /// Only the stream's publisher, or who has the `control` role, may do that.
     Forbidden,
-    /// The server ends the session; the message says why. Nothing follows.
+    /// The server ends the session; the message says why. Nothing follows, and coming back by oneself is not wanted.
     SessionEnded,
+    /// The server goes away, and may be back. Nothing follows.
+    ShuttingDown,
 }
 
 /// The version of the schema: 1 on the wire, and nothing else is read.
