@@ -149,7 +149,7 @@ impl Label {
                 .or_else(|| get_raster('\u{fffd}', WEIGHT, font.raster))
                 .or_else(|| get_raster('?', WEIGHT, font.raster));
             let left = font.padding() + n * font.letter_width();
-            for (y, row) in raster.iter().flat_map(|raster| raster.rows()).enumerate() {
+            for (y, row) in raster.iter().flat_map(noto_sans_mono_bitmap::RasterizedChar::rows).enumerate() {
                 for (x, &coverage) in row.iter().enumerate().filter(|(_, coverage)| **coverage > 0) {
                     self.dot(left + x * font.scale, y * font.scale, font.scale, mix(plate.y, ink.y, coverage));
                 }

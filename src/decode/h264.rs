@@ -94,7 +94,7 @@ impl H264Decoder {
         }
     }
 
-    fn broken(&mut self, why: impl ToString) -> DecodeError {
+    fn broken(&mut self, why: &impl ToString) -> DecodeError {
         self.stale = true;
         self.reorder.clear();
         DecodeError::Broken(why.to_string())
@@ -104,11 +104,11 @@ impl H264Decoder {
 impl Decoder for H264Decoder {
     fn decode(&mut self, unit: &AccessUnit, pool: &FramePool) -> Result<Option<Picture>, DecodeError> {
         if unit.data.len() > MAX_ACCESS_UNIT_BYTES {
-            return Err(self.broken(format!("{} bytes are too many", unit.data.len())));
+            return Err(self.broken(&format!("{} bytes are too many", unit.data.len())));
         }
         let contents = inspect(&unit.data);
         if let Some(sps) = contents.sps.as_ref().and_then(|range| unit.data.get(range.clone())) {
-            self.on_sps(sps).map_err(|error| if error.ends_stream() { error } else { self.broken(error) })?;
+            self.on_sps(sps).map_err(|error| if error.ends_stream() { error } else { self.broken(&error) })?;
         }
         if self.stale && unit.idr {
             self.native = Native::new().map_err(DecodeError::Failed)?;
@@ -130,8 +130,8 @@ impl Decoder for H264Decoder {
                 Ok(self.reorder.put(picture, unit.idr, contents.b_slice))
             }
             Ok(None) if !contents.picture => Ok(None),
-            Ok(_) => Err(self.broken("slices of the picture are missing")),
-            Err(error) => Err(self.broken(error)),
+            Ok(_) => Err(self.broken(&"slices of the picture are missing")),
+            Err(error) => Err(self.broken(&error)),
         }
     }
 

@@ -48,12 +48,11 @@ impl Model {
         let maker = Arc::clone(&info);
         Ok(Self::new((*info).clone(), false, move || {
             let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let detector = match ready {
-                Some(detector) => detector,
-                None => {
-                    let session = Session::open(&library, &path, threads)?;
-                    NetworkDetector::new(Arc::clone(&maker), input, nms, session)?
-                }
+            let detector = if let Some(detector) = ready {
+                detector
+            } else {
+                let session = Session::open(&library, &path, threads)?;
+                NetworkDetector::new(Arc::clone(&maker), input, nms, session)?
             };
             Ok(Box::new(detector) as Box<dyn Detector>)
         }))

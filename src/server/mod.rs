@@ -90,7 +90,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let app = Arc::new(App { pipeline: Arc::clone(&pipeline), metrics: Box::new(metrics), stop: stop.clone() });
-    let serve = axum::serve(listener, router(app, config)).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let serve = axum::serve(listener, router(app, &config)).with_graceful_shutdown(stop.clone().cancelled_owned());
     let result = tokio::select! {
         result = serve.into_future() => result,
         // Connections that are kept alive would keep the server alive.
@@ -100,8 +100,8 @@ pub async fn run(
     result
 }
 
-fn router(app: Arc<App>, config: Config) -> Router {
-    let guard = Arc::new(guard::Guard::new(&config));
+fn router(app: Arc<App>, config: &Config) -> Router {
+    let guard = Arc::new(guard::Guard::new(config));
     Router::new()
         .route("/offer", post(offer::offer))
         .route("/api/v1/sessions", get(api::sessions))

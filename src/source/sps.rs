@@ -247,7 +247,7 @@ impl<'a> Bits<'a> {
             }
         }
         let tail = self.take(zeros)?;
-        Some(((1u64 << zeros) - 1) as u32 + tail)
+        Some((1u32 << zeros) - 1 + tail)
     }
 
     /// Exp-Golomb, signed (§9.1.1).

@@ -87,7 +87,7 @@ fn weights(fraction: f32) -> [u16; 2] {
 impl Columns {
     /// At the edges the nearest sample alone.
     fn new(source: usize, target: usize) -> Self {
-        let last = source as i64 - 1;
+        let last = i64::try_from(source).unwrap_or(i64::MAX) - 1;
         let mut columns = Self::default();
         for (floor, fraction) in positions(source, target) {
             let (floor, weight) = match floor {
@@ -107,7 +107,7 @@ impl Columns {
 
 /// For each target row the two source rows and their weights: at the edges the same row twice, weighted.
 fn vertical(source: usize, target: usize) -> Vec<([usize; 2], [u16; 2])> {
-    let last = source as i64 - 1;
+    let last = i64::try_from(source).unwrap_or(i64::MAX) - 1;
     let row = |at: i64| usize::try_from(at.clamp(0, last)).unwrap_or(0);
     positions(source, target).map(|(floor, fraction)| ([row(floor), row(floor + 1)], weights(fraction))).collect()
 }
