@@ -121,7 +121,7 @@ async fn text_crosses_the_channel_and_closing_is_noticed_at_once() {
     let event = wait_for(&mut ends.server.events, |event| matches!(event, ConnectionEvent::Channel(_))).await;
     let ConnectionEvent::Channel(channel) = event else { unreachable!() };
     assert_eq!(channel.label().await, sightline::peer::CHANNEL_LABEL);
-    assert!(ends.client_channel.writable().await);
+    assert!(ends.client_channel.opened().await);
     assert!(ends.client_channel.try_send("ping").await.unwrap());
     let heard = tokio::time::timeout(LIMIT, channel.recv()).await.unwrap();
     assert_eq!(heard, ChannelEvent::Message("ping".to_owned()));

@@ -1,6 +1,7 @@
 //! The datachannel.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rtc::shared::error::Error;
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelState};
@@ -9,6 +10,9 @@ use super::PeerError;
 
 /// What SCTP may hold of unacknowledged messages: about two seconds of detections.
 pub(super) const SEND_BUFFER_BYTES: usize = 64 << 10;
+
+/// How soon a message that found no room is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A datachannel that carries text. Clones are the same channel.
 #[derive(Clone)]
@@ -38,6 +42,19 @@ impl Channel {
         matches!(self.0.ready_state().await, Ok(RTCDataChannelState::Open))
     }
 
+    /// Waits until messages can be sent; `false` when the channel will never open. To be asked before the first
+    /// [`recv`](Self::recv).
+    pub async fn opened(&self) -> bool {
+        while !self.is_open().await {
+            match self.0.poll().await {
+                Some(DataChannelEvent::OnClose) | None => return false,
+                // Nothing can be said on a channel that is not open, so no message is passed over here.
+                Some(_) => {}
+            }
+        }
+        true
+    }
+
     /// The next event. Only one task may wait.
     pub async fn recv(&self) -> ChannelEvent {
         loop {
@@ -63,8 +80,11 @@ impl Channel {
         }
     }
 
-    /// Resolves when there is room again; `false` when the channel is gone.
+    /// Resolves after a full buffer when it is worth trying again; `false` when the channel is gone.
     pub async fn writable(&self) -> bool {
+        // The stack takes a buffer with room for one byte for writable. Whoever has a longer message would ask and try
+        // without a pause, and the connection's own task, which empties the buffer, would not get its turn.
+        tokio::time::sleep(RETRY_INTERVAL).await;
         self.0.writable().await.is_ok()
     }
 

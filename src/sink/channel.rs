@@ -21,7 +21,7 @@ pub async fn serve_channel(
     results: broadcast::Receiver<Arc<Detections>>,
     configure: impl Fn(ConfigMessage) -> Result<StreamConfig, MessageError>,
 ) {
-    if !channel.writable().await {
+    if !channel.opened().await {
         return;
     }
     queue.set_open(true);
