@@ -8,7 +8,7 @@ use metrics::{counter, gauge};
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -29,6 +29,9 @@ const CHANNEL_GRACE: Duration = Duration::from_millis(500);
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// How often a session looks after itself.
 const TICK: Duration = Duration::from_millis(250);
+/// How long the connection stays up for the goodbye to leave: the stack tells nobody when a message has, and closing takes
+/// with it what still waits.
+const FAREWELL: Duration = Duration::from_millis(50);
 /// How long the goodbye may take.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(100);
 
@@ -312,6 +315,7 @@ impl Session {
             let goodbye = MessageError::new(None, code, why);
             let text = ErrorMessage::from(goodbye).to_json();
             let _ = timeout(GOODBYE_LIMIT, channel.try_send(&text)).await;
+            sleep(FAREWELL).await;
             let _ = timeout(GOODBYE_LIMIT, channel.close()).await;
         }
         self.connection.close().await;
