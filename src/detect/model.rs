@@ -134,9 +134,9 @@ pub struct Model {
 }
 
 impl Model {
-    /// A model whose detectors `factory` makes. `per_stream`: a detector remembers earlier pictures, so that each stream
-    /// needs its own.
-    pub(super) fn new(
+    /// A model whose detectors `factory` makes: ours, or one's own. `per_stream`: a detector remembers earlier pictures, so
+    /// that each stream needs its own.
+    pub fn new(
         info: ModelInfo,
         per_stream: bool,
         factory: impl Fn() -> Result<Box<dyn Detector>, DetectError> + Send + Sync + 'static,

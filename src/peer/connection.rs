@@ -69,8 +69,12 @@ impl Connection {
     /// # Errors
     /// When the connection is closed, or has no application section.
     pub async fn create_channel(&self) -> Result<Channel, PeerError> {
+        self.create_channel_named(CHANNEL_LABEL).await
+    }
+
+    pub(super) async fn create_channel_named(&self, label: &str) -> Result<Channel, PeerError> {
         let init = RTCDataChannelInit { ordered: false, max_retransmits: Some(0), ..RTCDataChannelInit::default() };
-        Ok(Channel::new(self.inner.create_data_channel(CHANNEL_LABEL, Some(init)).await?))
+        Ok(Channel::new(self.inner.create_data_channel(label, Some(init)).await?))
     }
 
     /// Ends the connection and frees its place at the shared port.

@@ -29,7 +29,7 @@ use super::mux::{self, Mux, PeerRuntime, Route};
 use super::sdp::{self, Direction};
 use super::tap::{Tap, TapInterceptor};
 use super::tracks::{AudioOut, VideoOut};
-use super::{Config, PeerError};
+use super::{CHANNEL_LABEL, Config, PeerError};
 
 const PLAYOUT_DELAY_URI: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
 
@@ -83,7 +83,7 @@ pub struct Offered {
     pub connection: Connection,
     /// What happens on it.
     pub events: mpsc::Receiver<ConnectionEvent>,
-    /// The `detections` channel; it opens once connected.
+    /// The datachannel; it opens once connected.
     pub channel: Channel,
     sender: Arc<dyn RtpSender>,
     out: Outgoing,
@@ -198,12 +198,20 @@ impl Engine {
     /// # Errors
     /// When the stack refuses.
     pub async fn offer(&self) -> Result<Offered, PeerError> {
+        self.offer_with_channel(CHANNEL_LABEL).await
+    }
+
+    /// The same with a datachannel of another name: the other side may then make the `detections` channel.
+    ///
+    /// # Errors
+    /// As [`Engine::offer`].
+    pub async fn offer_with_channel(&self, label: &str) -> Result<Offered, PeerError> {
         let parts = self.build(false).await?;
         let connection = self.connection(&parts);
         let out = outgoing(RtpCodecKind::Video, "client-video", h264(H264_PROFILES[0].1));
         let track: Arc<dyn TrackLocal> = Arc::clone(&out.track) as Arc<dyn TrackLocal>;
         let sender = connection.inner.add_track(track).await?;
-        let channel = connection.create_channel().await?;
+        let channel = connection.create_channel_named(label).await?;
         let offer = connection.inner.create_offer(None).await?;
         connection.inner.set_local_description(offer).await?;
         let sdp = self.gathered_description(&parts).await?;
