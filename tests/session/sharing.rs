@@ -1,0 +1,140 @@
+//! Nobody pays for what nobody wants, and what several want is made once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use sightline::detect::{self, Model, Pool};
+use sightline::encode::{self, Encoder, H264Encoder};
+use sightline::media::{AccessUnit, I420Frame, KeyframeRequest};
+use sightline::pipeline::{self, Stream};
+
+use crate::client::{Client, Options, picture_number};
+use crate::fakes;
+use crate::server::{self, Server, until};
+use crate::squares;
+
+fn counting() -> (Model, Arc<AtomicU64>) {
+    let looked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&looked);
+    let model = fakes::model(move |frame| {
+        count.fetch_add(1, Ordering::SeqCst);
+        fakes::find_square(frame)
+    });
+    (model, looked)
+}
+
+/// A stream without a network, and what feeds it.
+struct Fed {
+    stream: Arc<Stream>,
+    encoder: H264Encoder,
+    frame: I420Frame,
+    fed: usize,
+    _pool: Arc<Pool>,
+}
+
+impl Fed {
+    fn start(model: Model) -> Self {
+        let config = detect::Config { workers: Some(1), ..detect::Config::default() };
+        let settings = model.settings(&config);
+        let pool = Pool::start(model, &config).unwrap();
+        let (pipeline, encode) = (pipeline::Config::default(), encode::Config::default());
+        let stream =
+            Stream::start(&"fed".into(), &pool, settings, &pipeline, &encode, KeyframeRequest::ignored()).unwrap();
+        Self {
+            stream,
+            encoder: H264Encoder::new(encode::Config::default()),
+            frame: I420Frame::black(320, 240),
+            fed: 0,
+            _pool: pool,
+        }
+    }
+
+    /// Feeds the next picture and waits until it is decoded.
+    async fn feed(&mut self) {
+        squares::draw(self.fed, &mut self.frame);
+        let encoded = self.encoder.encode(&self.frame, false).unwrap();
+        let now = Instant::now();
+        self.fed += 1;
+        let number = self.fed as u64;
+        self.stream.push(AccessUnit {
+            data: encoded.data,
+            rtp_timestamp: u32::try_from(number).unwrap() * 3000,
+            idr: encoded.idr,
+            first_packet: now,
+            last_packet: now,
+            captured: None,
+        });
+        until("the picture is decoded", || self.stream.status().frames_decoded == number).await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_watches_and_nobody_listens_so_nothing_is_made() {
+    let (model, looked) = counting();
+    let mut fed = Fed::start(model);
+    for _ in 0..10 {
+        fed.feed().await;
+    }
+    assert_eq!(fed.stream.bytes_out(), 0, "no encode");
+    assert_eq!(looked.load(Ordering::SeqCst), 0, "no inference");
+}
+
+#[tokio::test]
+async fn a_reader_alone_costs_the_inference_and_no_encode() {
+    let (model, looked) = counting();
+    let mut fed = Fed::start(model);
+    let (mut results, reading) = fed.stream.results();
+    fed.feed().await;
+    assert_eq!(results.recv().await.unwrap().items.len(), 1);
+    assert_eq!(fed.stream.bytes_out(), 0, "no encode");
+    drop(reading);
+    let before = looked.load(Ordering::SeqCst);
+    for _ in 0..5 {
+        fed.feed().await;
+    }
+    assert_eq!(looked.load(Ordering::SeqCst), before, "nobody reads any more");
+}
+
+#[tokio::test]
+async fn two_viewers_get_the_same_encode() {
+    let (model, _) = counting();
+    let mut fed = Fed::start(model);
+    let (mut first, mut second) = (fed.stream.watch(), fed.stream.watch());
+    let mut bytes = 0;
+    for n in 0..10 {
+        fed.feed().await;
+        let (a, b) = (first.recv().await.unwrap(), second.recv().await.unwrap());
+        assert!(Arc::ptr_eq(&a, &b), "not even copied");
+        assert_eq!(a.idr, n == 0);
+        bytes += a.payloads.iter().map(bytes::Bytes::len).sum::<usize>();
+    }
+    // Start codes and RTP's own bytes differ by a few for each NAL unit.
+    let made = usize::try_from(fed.stream.bytes_out()).unwrap();
+    assert!(made.abs_diff(bytes) < 10 * 60, "{made} bytes were made, {bytes} sent to each");
+    drop(first);
+    drop(second);
+    fed.feed().await;
+    let last = fed.stream.bytes_out();
+    fed.feed().await;
+    assert_eq!(fed.stream.bytes_out(), last, "both have left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_that_does_not_watch_costs_no_encode() {
+    let server = Server::start(server::Options::with_model(fakes::model(fakes::find_square))).await;
+    let munge = |offer: String| offer.replace("a=sendrecv", "a=sendonly");
+    let mut client = Client::connect(Options { munge, ..Options::to(&server) }).await;
+    client.play(10).await;
+    let last = *client.sent.last().unwrap();
+    loop {
+        let message = client.message().await;
+        assert_eq!(message["type"], "detections", "there are no frames to tell of: {message}");
+        if message["rtp_timestamp"] == last {
+            assert_eq!(picture_number(last), 9);
+            break;
+        }
+    }
+    let stream = server.stream();
+    assert_eq!((stream.viewers, stream.frames_out), (0, 0));
+}
