@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sightline::config::{Config, Overrides};
-use sightline::detect::backend::{find_library, runtime};
+use sightline::detect::backend::{RuntimeInfo, find_library, runtime};
 use sightline::detect::{self, DetectError, Model, Picture, Pool, locate};
 use sightline::encode;
 use sightline::media::I420Frame;
@@ -153,7 +153,7 @@ impl<W: Write> Report<'_, W> {
         let model_absent = locate(&config.model, &config.models_dir).is_ok_and(|model| !model.path.is_file());
         let falls_back = model_absent && config.model == detect::Config::default().model;
         self.say(match runtime(&find_library(config.onnxruntime.as_deref())) {
-            Ok(info) => Check::ok("ONNX Runtime", format!("{}: {}", info.path.display(), version(&info.build))),
+            Ok(info) => Check::ok("ONNX Runtime", format!("{}: {}", info.path.display(), version(&info))),
             Err(error) => {
                 let needed = needs_runtime && !falls_back;
                 let status = if needed { Status::Failed } else { Status::Warning };
@@ -166,12 +166,17 @@ impl<W: Write> Report<'_, W> {
     }
 }
 
-/// The version in what the library says of its build: `ORT Build Info: git-branch=rel-1.31.1, …`.
-fn version(build: &str) -> String {
-    let branch = build.split_once("git-branch=").map(|(_, rest)| rest.split(',').next().unwrap_or(rest));
-    match branch.and_then(|branch| branch.strip_prefix("rel-")) {
+/// The version in the library's name, `libonnxruntime.so.1.31.1`, behind any links; what it says of its build does not always
+/// have one: `ORT Build Info: git-branch=rel-1.31.1, …`.
+fn version(info: &RuntimeInfo) -> String {
+    let path = info.path.canonicalize().unwrap_or_else(|_| info.path.clone());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let numbers = |text: &str| text.split('.').all(|part| part.parse::<u32>().is_ok());
+    let named = name.split_once(".so.").map(|(_, version)| version);
+    let branch = info.build.split_once("git-branch=rel-").map(|(_, rest)| rest.split(',').next().unwrap_or(rest));
+    match named.or(branch).filter(|version| numbers(version)) {
         Some(version) => format!("version {version}"),
-        None => build.to_owned(),
+        None => info.build.clone(),
     }
 }
 
@@ -303,9 +308,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_read_from_what_the_library_says() {
-        assert_eq!(version("ORT Build Info: git-branch=rel-1.31.1, git-commit-id=abc"), "version 1.31.1");
-        assert_eq!(version("something else"), "something else");
+    fn the_version_is_read_from_the_librarys_name_or_from_what_it_says() {
+        let of = |path: &str, build: &str| version(&RuntimeInfo { path: path.into(), build: build.to_owned() });
+        assert_eq!(of("/x/libonnxruntime.so.1.31.1", "ORT Build Info: git-branch=HEAD"), "version 1.31.1");
+        assert_eq!(of("/x/mine.so", "ORT Build Info: git-branch=rel-1.31.0, git-commit-id=abc"), "version 1.31.0");
+        assert_eq!(of("libonnxruntime.so", "something else"), "something else");
     }
 
     #[test]

@@ -1,0 +1,279 @@
+//! The commands as a person runs them: the real binary, its output, its exit code.
+//!
+//! The detector's tests need the ONNX Runtime and the pulled model `face` (`make test` sets both up); where they are absent
+//! a line says so. The shared media (`SIGHTLINE_SHARED`, else `../shared`) adds a comparison with the reference.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The binary, in the project's folder, with nothing of the caller's settings.
+fn sightline(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sightline"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SIGHTLINE_") || name == "RUST_LOG") {
+        command.env_remove(name);
+    }
+    command.current_dir(root()).args(args);
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    sightline(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn shared_media() -> Option<PathBuf> {
+    let shared = std::env::var_os("SIGHTLINE_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+    let media = shared.join("media");
+    media.join("models").is_dir().then_some(media).or_else(|| {
+        println!("skipped: no shared media (set SIGHTLINE_SHARED)");
+        None
+    })
+}
+
+/// Whether the default model can be used here.
+fn has_face() -> bool {
+    let model = root().join(".sightline/models/face.onnx").is_file();
+    let runtime = root().join(".sightline/lib").is_dir() || std::env::var_os("ORT_DYLIB_PATH").is_some();
+    if !(model && runtime) {
+        println!("skipped: no model `face` or no ONNX Runtime here (`make setup`, `sightline models pull face`)");
+    }
+    model && runtime
+}
+
+fn json_lines(output: &Output) -> Vec<Value> {
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn each_picture_gives_a_line_and_a_bad_one_costs_itself_alone() {
+    if !has_face() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (plain, bad, tiny, out) = (at("plain.png"), at("bad.png"), at("tiny.png"), at("out"));
+    RgbImage::from_pixel(321, 241, Rgb([90, 120, 150])).save(&plain).unwrap();
+    fs::write(&bad, "\u{89}PNG, or so it says").unwrap();
+    RgbImage::from_pixel(1, 1, Rgb([1, 2, 3])).save(&tiny).unwrap();
+    let output = run(&["detect", "--json", "--out", &out, &plain, &bad, "/nowhere/at_all.png", &tiny]);
+    assert_eq!(output.status.code(), Some(1), "two pictures failed");
+    let lines = json_lines(&output);
+    assert_eq!(lines.len(), 2, "{}", text(&output.stdout));
+    for (line, image, size) in [(&lines[0], &plain, (321, 241)), (&lines[1], &tiny, (1, 1))] {
+        let keys: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["detections", "height", "image", "model", "processing_time_ms", "width"]);
+        assert_eq!((line["image"].as_str(), line["model"].as_str()), (Some(image.as_str()), Some("face")));
+        assert_eq!((line["width"].as_u64(), line["height"].as_u64()), (Some(size.0), Some(size.1)));
+        assert!(line["processing_time_ms"].as_f64().unwrap() > 0.0);
+    }
+    let errors = text(&output.stderr);
+    assert!(errors.contains(&bad) && errors.contains("/nowhere/at_all.png"), "{errors}");
+    let drawn = image::open(format!("{out}/plain.annotated.png")).unwrap().into_rgb8();
+    assert_eq!(drawn.dimensions(), (321, 241));
+    let pixel = drawn.get_pixel(160, 120).0;
+    assert!(pixel.iter().zip([90u8, 120, 150]).all(|(a, b)| a.abs_diff(b) <= 3), "nothing found: unchanged, {pixel:?}");
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
+
+    let table = run(&["detect", &plain]);
+    assert!(table.status.success() && text(&table.stdout).contains("321×241, face"), "{}", text(&table.stdout));
+}
+
+#[test]
+fn what_the_command_finds_is_what_the_reference_finds() {
+    let Some(media) = shared_media() else { return };
+    if !has_face() {
+        return;
+    }
+    let reference = fs::read_to_string(media.join("reference/yolox_nano_416.json")).unwrap();
+    let reference: Value = serde_json::from_str(&reference).unwrap();
+    let models = media.join("models");
+    let folder = tempfile::tempdir().unwrap();
+    let mut compared = 0;
+    for (name, expected) in reference["images"].as_object().unwrap() {
+        let image = media.join("images").join(name);
+        let (models, image) = (models.to_str().unwrap(), image.to_str().unwrap());
+        let threshold = reference["spec"]["score_thr"].to_string();
+        let out = folder.path().to_str().unwrap();
+        let args = ["--model", "yolox-nano", "--models-dir", models, "--confidence", &threshold, "--out", out];
+        let output = run(&[&["detect", "--json"], &args[..], &[image]].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let found = &json_lines(&output)[0]["detections"];
+        let (found, expected) = (found.as_array().unwrap(), expected["detections"].as_array().unwrap());
+        assert_eq!(found.len(), expected.len(), "{name}");
+        for (ours, theirs) in found.iter().zip(expected) {
+            assert_eq!(ours["class_name"], theirs["class_name"], "{name}");
+            assert!((ours["confidence"].as_f64().unwrap() - theirs["score"].as_f64().unwrap()).abs() < 0.01);
+            for (a, b) in ours["bbox"].as_array().unwrap().iter().zip(theirs["box"].as_array().unwrap()) {
+                assert!((a.as_f64().unwrap() - b.as_f64().unwrap()).abs() <= 1.0, "{name}: {ours} and {theirs}");
+            }
+            compared += 1;
+        }
+        let stem = Path::new(name).file_stem().unwrap().to_str().unwrap();
+        let drawn = image::open(folder.path().join(format!("{stem}.annotated.png"))).unwrap().into_rgb8();
+        let original = image::open(image).unwrap().into_rgb8();
+        let changed = drawn.pixels().zip(original.pixels()).filter(|(a, b)| a.0[1].abs_diff(b.0[1]) > 40).count();
+        assert!(expected.is_empty() || changed > 200, "{name}: {changed} pixels drawn");
+    }
+    assert!(compared > 10, "{compared} detections compared");
+}
+
+#[test]
+fn classes_are_chosen_by_name_and_an_unknown_one_is_refused() {
+    let Some(media) = shared_media() else { return };
+    if !has_face() {
+        return;
+    }
+    let (models, image) = (media.join("models"), media.join("images/coco_000000001000.png"));
+    let common = ["detect", "--json", "--model", "yolox-nano", "--models-dir", models.to_str().unwrap()];
+    let image = image.to_str().unwrap();
+    let classes = |output: &Output| {
+        let lines = json_lines(output);
+        let found = lines[0]["detections"].as_array().unwrap();
+        found.iter().map(|found| found["class_name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let all = classes(&run(&[&common[..], &[image]].concat()));
+    assert!(all.iter().any(|class| class == "person") && all.iter().any(|class| class != "person"), "{all:?}");
+    let people = classes(&run(&[&common[..], &["--classes", "person,dog", image]].concat()));
+    assert_eq!(people.len(), all.iter().filter(|class| *class == "person" || *class == "dog").count());
+    let refused = run(&[&common[..], &["--classes", "persona", image]].concat());
+    let error = text(&refused.stderr);
+    assert!(!refused.status.success() && error.contains("persona") && error.contains("bicycle"), "{error}");
+}
+
+#[test]
+fn motion_is_refused_for_still_pictures() {
+    let output = run(&["detect", "--model", "motion", "x.png"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("motion"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_model_that_is_not_there_is_named_with_the_command_that_gets_it() {
+    let empty = tempfile::tempdir().unwrap();
+    let output = run(&["detect", "--models-dir", empty.path().to_str().unwrap(), "x.png"]);
+    assert!(text(&output.stderr).contains("sightline models pull face"), "{}", text(&output.stderr));
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+}
+
+/// A folder with the manifest of a model whose file is pinned, and a mirror that holds the file.
+fn pinned() -> (tempfile::TempDir, tempfile::TempDir, String) {
+    let (models, mirror) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let bytes = b"what a network would look like";
+    let digest = format!("{:x}", Sha256::digest(bytes));
+    fs::write(mirror.path().join("net.onnx"), bytes).unwrap();
+    let manifest = format!(
+        "family = \"yolox\"\nfile = \"mine.onnx\"\nlabels = [\"thing\"]\nconfidence = 0.4\niou = 0.5\nnms = \"per-class\"\n\
+         about = \"Things.\"\n[input]\nsize = {{ fixed = {{ width = 64, height = 64 }} }}\nfit = \"stretch\"\ncolour = \"rgb\"\n\
+         [source.repository]\nrepository = \"https://example.invalid/x\"\ncommit = \"c0ffee\"\npath = \"weights/net.onnx\"\n\
+         sha256 = \"{digest}\"\n"
+    );
+    fs::write(models.path().join("mine.toml"), manifest).unwrap();
+    (models, mirror, digest)
+}
+
+#[test]
+fn a_model_is_pulled_once_and_checked() {
+    let (models, mirror, digest) = pinned();
+    let (models, mirror) = (models.path().to_str().unwrap(), mirror.path().to_str().unwrap());
+    let pull = |name: &str| run(&["models", "pull", name, "--models-dir", models, "--mirror", mirror]);
+    let list = || text(&run(&["models", "list", "--models-dir", models]).stdout);
+    let row = |list: &str| list.lines().find(|line| line.starts_with("mine ")).unwrap().to_owned();
+
+    assert!(row(&list()).contains("absent"), "{}", list());
+    let first = pull("mine");
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    assert!(text(&first.stdout).starts_with("mine: stored") && text(&first.stderr).contains("net.onnx"), "plain lines");
+    let second = pull("mine");
+    assert!(second.status.success() && text(&second.stdout).starts_with("mine: already there"));
+    assert!(row(&list()).contains("present") && row(&list()).contains("Things."), "{}", list());
+    let info = text(&run(&["models", "info", "mine", "--models-dir", models]).stdout);
+    assert!(info.contains(&digest) && info.contains("64×64") && info.contains("the pinned one"), "{info}");
+
+    fs::write(Path::new(models).join("mine.onnx"), "something else").unwrap();
+    assert!(row(&list()).contains("altered"), "{}", list());
+    fs::write(Path::new(mirror).join("net.onnx"), "something else").unwrap();
+    let wrong = run(&["models", "pull", "motion", "nobody", "mine", "--models-dir", models, "--mirror", mirror]);
+    assert_eq!(wrong.status.code(), Some(1));
+    let (said, errors) = (text(&wrong.stdout), text(&wrong.stderr));
+    assert!(said.contains("motion: built in"), "one that fails does not keep the others: {said}");
+    assert!(errors.contains("nobody") && errors.contains("SHA-256") && errors.contains(&digest), "{errors}");
+    assert_eq!(fs::read(Path::new(models).join("mine.onnx")).unwrap(), b"something else", "nothing was stored");
+}
+
+#[test]
+fn the_list_shows_what_comes_with_the_program() {
+    let list = text(&run(&["models", "list"]).stdout);
+    for name in ["face *", "yolox-nano", "light-person", "motion"] {
+        assert!(list.lines().any(|line| line.starts_with(name)), "{name} in\n{list}");
+    }
+    assert!(list.contains("Apache-2.0") && list.contains("416×416") && list.contains("CenterFace"), "{list}");
+    let configured = sightline(&["models", "list"]).env("SIGHTLINE_MODELS_DIR", "/nowhere/else").output().unwrap();
+    assert!(text(&configured.stdout).contains("/nowhere/else"), "the environment counts");
+    let unknown = run(&["models", "info", "nobody"]);
+    assert!(!unknown.status.success() && text(&unknown.stderr).contains("yolox-nano"));
+}
+
+fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let checks = report["checks"].as_array().unwrap();
+    checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("{name} in {report}"))
+}
+
+#[test]
+fn the_doctor_sends_a_picture_all_the_way_and_says_what_is_chosen() {
+    let output = run(&["doctor", "--json", "--model", "motion", "--listen", "127.0.0.1:0", "--udp-port", "0"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["ok"]), (Some(0), &Value::Bool(true)), "{report}");
+    assert_eq!(check(&report, "self-test")["status"], "ok");
+    assert!(check(&report, "self-test")["took_ms"].as_f64().unwrap() > 0.0);
+    assert!(check(&report, "UDP port")["detail"].as_str().unwrap().contains("127.0.0.1:"), "{report}");
+    assert!(check(&report, "detector")["detail"].as_str().unwrap().contains("core"), "{report}");
+    let lines = run(&["doctor", "--model", "motion", "--listen", "127.0.0.1:0", "--udp-port", "0"]);
+    assert!(text(&lines.stdout).contains("✓ self-test"), "{}", text(&lines.stdout));
+}
+
+#[test]
+fn the_doctor_fails_with_what_to_do_where_the_server_would_not_start() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = held.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("wrong.toml");
+    fs::write(&config, "[detect]\nmodell = \"face\"\n").unwrap();
+    let output = run(&["doctor", "--json", "--listen", &listen, "--udp-port", "0", "--model", "/nowhere/x.onnx"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["ok"]), (Some(1), &Value::Bool(false)), "{report}");
+    assert_eq!(check(&report, "TCP port")["status"], "failed");
+    assert!(check(&report, "TCP port")["fix"].as_str().unwrap().contains("--listen"));
+    assert_eq!(check(&report, "model")["status"], "failed");
+    let output = run(&["doctor", "--json", "--config", config.to_str().unwrap()]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let detail = check(&report, "configuration")["detail"].as_str().unwrap();
+    assert!(detail.contains("wrong.toml") && detail.contains("modell"), "{detail}");
+}
+
+#[test]
+fn a_default_model_that_was_never_pulled_is_a_warning_as_the_server_runs_without() {
+    let empty = tempfile::tempdir().unwrap();
+    let models = empty.path().to_str().unwrap();
+    let output = run(&["doctor", "--json", "--models-dir", models, "--listen", "127.0.0.1:0", "--udp-port", "0"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &check(&report, "model")["status"]),
+        (Some(0), &Value::from("warning")),
+        "{report}"
+    );
+    assert!(check(&report, "model")["detail"].as_str().unwrap().contains("models pull face"));
+}
