@@ -112,7 +112,10 @@ fn annotate_file_draws_what_it_reports_into_every_picture() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains(&format!("{PICTURES} pictures")) && said.contains("fps") && said.contains("motion"), "{said}");
+    assert!(
+        said.contains(&format!("{PICTURES} pictures")) && said.contains("fps") && said.contains("motion"),
+        "{said}"
+    );
 
     let messages = messages(&fs::read(&lines).unwrap());
     let pictures = decoded(&out);
@@ -239,6 +242,15 @@ fn the_python_client_publishes_and_prints_detections() {
     }
     let server = Server::start();
     let mut client = clean(&python);
-    client.args(["examples/python/consumer.py", "--server", &server.url, "--stream", "square", "--json", "--count", "40"]);
+    client.args([
+        "examples/python/consumer.py",
+        "--server",
+        &server.url,
+        "--stream",
+        "square",
+        "--json",
+        "--count",
+        "40",
+    ]);
     hold(&finish(client), 40);
 }

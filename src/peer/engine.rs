@@ -156,7 +156,7 @@ impl Engine {
         let wanted = sdp::read_offer(offer)?;
         let parts = self.build(true).await?;
         let connection = self.connection(&parts);
-        let offer = RTCSessionDescription::offer(offer.to_owned())?;
+        let offer = RTCSessionDescription::offer(sdp::share_transport(offer).into_owned())?;
         connection.inner.set_remote_description(offer).await?;
 
         // Audio in the video's stream would hold the video back for lip-sync: each has a stream of its own.

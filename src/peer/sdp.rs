@@ -1,5 +1,6 @@
 //! What an offer holds, asked before the WebRTC stack sees it, and the candidates of our answers (RFC 8866, RFC 8839).
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use rtc::sdp::description::media::MediaDescription;
@@ -127,6 +128,53 @@ fn h264_packetization_modes(media: &MediaDescription) -> Vec<u8> {
         .collect()
 }
 
+/// The attributes that belong to a transport, beside its candidates (RFC 8839 §5, RFC 8842 §5).
+const TRANSPORT: [&str; 5] = ["a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:", "a=setup:", "a=tls-id:"];
+
+/// An offer whose bundled sections bring a transport each (what a browser does with `bundlePolicy: "balanced"` for sections
+/// of different kinds, and aiortc always), as one whose sections share the transport of the first: we accept the bundle,
+/// and that is the one that all of them will use (RFC 9143 §7.3.1). The WebRTC stack takes no other.
+pub(super) fn share_transport(offer: &str) -> Cow<'_, str> {
+    let mut parts: Vec<Vec<&str>> = vec![Vec::new()];
+    for line in offer.lines() {
+        if line.starts_with("m=") {
+            parts.push(Vec::new());
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(line.trim_end());
+        }
+    }
+    let Some((head, sections)) = parts.split_first() else { return offer.into() };
+    let Some(bundle) = head.iter().find_map(|line| line.strip_prefix("a=group:BUNDLE ")) else { return offer.into() };
+    let mids: Vec<&str> = bundle.split(' ').collect();
+    let mid =
+        |section: &[&str]| section.iter().find_map(|line| line.strip_prefix("a=mid:")).unwrap_or_default().to_owned();
+    let ufrag =
+        |section: &[&str]| section.iter().find(|line| line.starts_with("a=ice-ufrag:")).map(ToString::to_string);
+    let first = sections.iter().find(|section| mids.first().is_some_and(|first| mid(section) == *first));
+    let Some(first) = first.filter(|first| ufrag(first).is_some()) else { return offer.into() };
+    let differs = |section: &[&str]| {
+        mids.contains(&mid(section).as_str()) && ufrag(section).is_some_and(|own| Some(own) != ufrag(first))
+    };
+    if !sections.iter().any(|section| differs(section)) {
+        return offer.into();
+    }
+    let of_transport = |line: &str| TRANSPORT.iter().any(|key| line.starts_with(key));
+    let mut lines = head.clone();
+    for section in sections {
+        if differs(section) {
+            let candidates = ["a=candidate:", "a=end-of-candidates"];
+            let dropped = |line: &str| of_transport(line) || candidates.iter().any(|key| line.starts_with(key));
+            lines.extend(section.iter().filter(|line| !dropped(line)));
+            lines.extend(first.iter().filter(|line| of_transport(line)));
+        } else {
+            lines.extend(section);
+        }
+    }
+    lines.push("");
+    lines.join("\r\n").into()
+}
+
 /// The first ICE user fragment of a description (RFC 8839 §5.4).
 pub(super) fn ufrag(sdp: &str) -> Option<String> {
     sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).map(|value| value.trim().to_owned())
@@ -248,6 +296,27 @@ mod tests {
     }
 
     #[test]
+    fn bundled_sections_with_transports_of_their_own_share_the_first_ones() {
+        let section = |mid: &str, ufrag: &str| {
+            format!(
+                "m=video 9 X 1\r\na=mid:{mid}\r\na=candidate:1 1 udp 1 10.0.0.1 {mid}00 typ host\r\na=end-of-candidates\r\n\
+                 a=ice-ufrag:{ufrag}\r\na=ice-pwd:pwd-of-{ufrag}\r\na=fingerprint:sha-256 F-{ufrag}\r\na=setup:actpass\r\n"
+            )
+        };
+        let offer = |group: &str, second: &str| {
+            format!("v=0\r\na=group:BUNDLE {group}\r\n{}{}", section("5", "aaaa"), section("6", second))
+        };
+        let shared = share_transport(&offer("5 6", "bbbb")).into_owned();
+        assert!(!shared.contains("bbbb") && !shared.contains(" 600 typ host"), "{shared}");
+        assert_eq!(shared.matches("a=ice-pwd:pwd-of-aaaa").count(), 2);
+        assert_eq!(shared.matches("a=fingerprint:sha-256 F-aaaa").count(), 2);
+        assert_eq!((shared.matches("typ host").count(), shared.matches("a=mid:").count()), (1, 2));
+        for untouched in [offer("5 6", "aaaa"), offer("5", "bbbb"), offer("7 6", "bbbb"), HEAD.to_owned()] {
+            assert_eq!(share_transport(&untouched), untouched);
+        }
+    }
+
+    #[test]
     fn candidates_get_the_shared_port_and_the_public_address() {
         let sdp = "m=video 9 X\r\na=candidate:1 1 udp 2130706431 10.0.0.2 40001 typ host\r\na=end-of-candidates\r\n";
         let out = rewrite_candidates(sdp, 8189, &["203.0.113.7".parse().unwrap()]);
@@ -263,6 +332,7 @@ mod tests {
             let _ = read_offer(&text);
             let _ = read_offer(&lines.join("\r\n"));
             let _ = read_offer(&format!("{HEAD}{}", lines.join("\r\n")));
+            let _ = share_transport(&format!("a=group:BUNDLE 0 1\r\nm=\r\n{}", lines.join("\r\nm=\r\n")));
             let _ = rewrite_candidates(&lines.join("\r\n"), 1, &["::1".parse().unwrap()]);
         }
     }
