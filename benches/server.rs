@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench server` starts the release binary with the face model (the motion detector where there is none) and
 //! prints: server-added latency by the ledger, the chained and paced decode + encode as its floor, the time to connect,
-//! memory per session, and CPU at rest. `-- --seconds N` sets the length of each run (default 10).
+//! memory per session, and CPU at rest; then the same pictures with a detector that works for 40 ms on each, for a minute.
+//! `-- --seconds N` sets the length of each run but the last (default 10).
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +17,8 @@ use sightline::media::{AccessUnit, FramePool, KeyframeRequest};
 
 #[path = "support/publisher.rs"]
 mod publisher;
+#[path = "support/slow.rs"]
+mod slow;
 
 use publisher::{Clip, Report, publish, quantile};
 
@@ -91,6 +94,32 @@ fn main() {
     );
     kept.iter().for_each(tokio::task::JoinHandle::abort);
     drop(server);
+
+    // A detector of 40 ms: the video keeps its pace and its latency.
+    let minute = Duration::from_secs(60);
+    let quick = runtime.block_on(async {
+        let url = slow::serve(Duration::ZERO).await;
+        publish(&url, Arc::clone(&clip), FPS, length).await
+    });
+    let report = runtime.block_on(async {
+        let url = slow::serve(Duration::from_millis(40)).await;
+        publish(&url, Arc::clone(&clip), FPS, minute).await
+    });
+    let added = after_warm_up(&report);
+    let part =
+        |from: usize, to: usize| quantile(added[added.len() * from / 6..added.len() * to / 6].iter().copied(), 0.5);
+    println!(
+        "detector of 40 ms, 640×480, {minute:?}: {:.1} fps sent back, {:.1} detections a second, server-added p50 {:.2} p99 {:.2} ms \
+         (without the 40 ms: p50 {:.2} p99 {:.2}); first ten seconds' median {:.2}, last {:.2}",
+        report.frames.len() as f64 / minute.as_secs_f64(),
+        report.detections as f64 / minute.as_secs_f64(),
+        quantile(added.iter().copied(), 0.5),
+        quantile(added.iter().copied(), 0.99),
+        quantile(after_warm_up(&quick), 0.5),
+        quantile(after_warm_up(&quick), 0.99),
+        part(0, 1),
+        part(5, 6),
+    );
 }
 
 /// The frames after the first second and a half: codecs and caches are warm.
