@@ -67,7 +67,7 @@ async fn a_server_that_stops_says_goodbye() {
     let mut client = Client::connect(Options::to(&server)).await;
     client.round_trip().await;
     server.shutdown().await;
-    assert_eq!(client.message_of("error").await["code"], "session_ended");
+    assert_eq!(client.message_of("error").await["code"], "shutting_down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
