@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rtc::rtcp;
+use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp;
 use rtc::rtp::codec::h264::H264Payloader;
@@ -80,13 +82,14 @@ impl VideoIn {
         let (ask, mut asked) = mpsc::channel::<()>(1);
         let (track, ssrc) = (Arc::clone(&inner.track), Arc::clone(&inner.ssrc));
         tokio::spawn(async move {
+            let mut wording = Wording::default();
             while asked.recv().await.is_some() {
                 let media_ssrc = match ssrc.load(Ordering::Relaxed) {
                     0 => track.ssrcs().await.first().copied().unwrap_or(0),
                     known => known,
                 };
-                let request = PictureLossIndication { sender_ssrc: 0, media_ssrc };
-                if let Err(error) = track.write_rtcp(vec![Box::new(request)]).await {
+                let request = wording.next(media_ssrc, Instant::now());
+                if let Err(error) = track.write_rtcp(vec![request]).await {
                     tracing::debug!(%error, "keyframe request");
                     return;
                 }
@@ -104,7 +107,7 @@ impl VideoIn {
         self.inner.recv().await
     }
 
-    /// A handle that sends a PLI (RFC 4585 §6.3.1).
+    /// A handle that sends a PLI (RFC 4585 §6.3.1), or a FIR (RFC 5104 §4.3.1) where a PLI was not heeded.
     #[must_use]
     pub fn keyframe_request(&self) -> KeyframeRequest {
         self.keyframes.clone()
@@ -114,6 +117,32 @@ impl VideoIn {
     #[must_use]
     pub fn sender_report(&self) -> Option<SenderReport> {
         self.inner.tap.sender_report(self.inner.ssrc.load(Ordering::Relaxed))
+    }
+}
+
+/// A request that is repeated within this time was not understood.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
+/// How a keyframe is asked for: by PLI, and by FIR where that was asked and nothing came, in turns.
+#[derive(Default)]
+struct Wording {
+    last: Option<Instant>,
+    was_pli: bool,
+    fir_sequence: u8,
+}
+
+impl Wording {
+    fn next(&mut self, media_ssrc: u32, now: Instant) -> Box<dyn rtcp::Packet> {
+        let repeated = self.last.is_some_and(|last| now.saturating_duration_since(last) < UNANSWERED);
+        self.last = Some(now);
+        self.was_pli = !(repeated && self.was_pli);
+        if self.was_pli {
+            return Box::new(PictureLossIndication { sender_ssrc: 0, media_ssrc });
+        }
+        // A new command has a new number, so that it is not taken for a repetition (RFC 5104 §4.3.1.2).
+        self.fir_sequence = self.fir_sequence.wrapping_add(1);
+        let fir = vec![FirEntry { ssrc: media_ssrc, sequence_number: self.fir_sequence }];
+        Box::new(FullIntraRequest { sender_ssrc: 0, media_ssrc: 0, fir })
     }
 }
 
@@ -221,6 +250,15 @@ mod tests {
         let payloads = packetize(&annex_b(&[vec![0x67, 1, 2], vec![0x68, 3], vec![0x65, 4, 5]]));
         assert_eq!(payloads[0][0] & 0x1f, 24, "STAP-A");
         assert_eq!(&payloads[1][..], &[0x65, 4, 5]);
+    }
+
+    #[test]
+    fn a_request_that_is_not_heeded_is_put_in_other_words() {
+        let (mut wording, now) = (Wording::default(), Instant::now());
+        let mut is_pli =
+            |after: u64| wording.next(7, now + Duration::from_millis(after)).as_any().is::<PictureLossIndication>();
+        let asked = [0, 500, 1000, 1500, 5000].map(&mut is_pli);
+        assert_eq!(asked, [true, false, true, false, true]);
     }
 
     proptest! {
