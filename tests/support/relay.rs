@@ -152,7 +152,8 @@ impl Relay {
 
 impl State {
     fn passes(&self, datagram: &[u8]) -> bool {
-        !self.cut.load(Ordering::SeqCst) && !(self.channel_cut.load(Ordering::SeqCst) && is_channel(datagram))
+        let channel_cut = self.channel_cut.load(Ordering::SeqCst) && is_channel(datagram);
+        !self.cut.load(Ordering::SeqCst) && !channel_cut
     }
 
     fn loses(&self, datagram: &[u8]) -> bool {
