@@ -11,45 +11,74 @@ The messages are described in docs/schema/README.md.
 import argparse
 import asyncio
 import fractions
+import itertools
 import json
 import sys
 import time
 import urllib.error
 import urllib.request
 
+import av
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
-from aiortc.contrib.media import MediaPlayer
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from av import VideoFrame
 
 
-class MovingSquare(MediaStreamTrack):
-    """A bright square that goes its rounds over a grey picture."""
+class Paced(MediaStreamTrack):
+    """Pictures of a generator, each at its time."""
 
     kind = "video"
-    width, height, side, fps = 640, 480, 120, 30
 
-    def __init__(self):
+    def __init__(self, pictures):
         super().__init__()
-        self.number = 0
-        self.began = time.monotonic()
+        self.pictures = pictures
+        self.began = None
 
     async def recv(self):
-        due = self.began + self.number / self.fps
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-        frame = VideoFrame(self.width, self.height, "yuv420p")
-        left = self.number * 6 % (self.width - self.side)
+        # Decoding takes its time: the event loop has others to serve.
+        seconds, frame = await asyncio.to_thread(next, self.pictures)
+        if self.began is None:
+            self.began = time.monotonic() - seconds
+        await asyncio.sleep(max(0.0, self.began + seconds - time.monotonic()))
+        frame.pts = round(seconds * 90_000)
+        frame.time_base = fractions.Fraction(1, 90_000)
+        return frame
+
+
+def file_pictures(path):
+    """The pictures of a file, over and over, with the seconds since the beginning.
+
+    aiortc's own MediaPlayer begins again at time 0 when it loops, which RTP timestamps must not do.
+    """
+    began = 0.0
+    while True:
+        with av.open(path) as container:
+            if not container.streams.video:
+                raise ValueError("there is no video in it")
+            stream = container.streams.video[0]
+            first, seconds = None, 0.0
+            for number, frame in enumerate(container.decode(stream)):
+                now = number / 30 if frame.time is None else frame.time
+                first = now if first is None else first
+                seconds = now - first
+                yield began + seconds, frame
+            if first is None:
+                raise ValueError("there are no pictures in it")
+            began += seconds + float(1 / (stream.average_rate or 30))
+
+
+def moving_square(width=640, height=480, side=120, fps=30):
+    """A bright square that goes its rounds over a grey picture."""
+    for number in itertools.count():
+        frame = av.VideoFrame(width, height, "yuv420p")
+        left = number * 6 % (width - side)
+        top = (height - side) // 2
         luma = frame.planes[0]
         plain = bytes([90]) * luma.line_size
-        marked = plain[:left] + bytes([220]) * self.side + plain[left + self.side :]
-        top = (self.height - self.side) // 2
-        luma.update(plain * top + marked * self.side + plain * (self.height - top - self.side))
+        marked = plain[:left] + bytes([220]) * side + plain[left + side :]
+        luma.update(plain * top + marked * side + plain * (height - top - side))
         for chroma in frame.planes[1:]:
             chroma.update(bytes([128]) * chroma.buffer_size)
-        frame.pts = self.number * 90_000 // self.fps
-        frame.time_base = fractions.Fraction(1, 90_000)
-        self.number += 1
-        return frame
+        yield number / fps, frame
 
 
 def post(url, body):
@@ -129,10 +158,8 @@ async def run(args):
     def on_track(track):
         readers.add(asyncio.ensure_future(count_pictures(track, counts)))
 
-    player = MediaPlayer(args.video, loop=True) if args.video else None
-    if player and not player.video:
-        raise SystemExit(f"{args.video} has no video")
-    sender = peer.addTransceiver(player.video if player else MovingSquare(), direction="sendrecv")
+    track = Paced(file_pictures(args.video) if args.video else moving_square())
+    sender = peer.addTransceiver(track, direction="sendrecv")
     # Sightline speaks H.264; aiortc would put VP8 first.
     codecs = RTCRtpSender.getCapabilities("video").codecs
     sender.setCodecPreferences([codec for codec in codecs if codec.mimeType.lower() == "video/h264"])
@@ -146,8 +173,6 @@ async def run(args):
         error = await over
     finally:
         await peer.close()
-        if player:
-            player.video.stop()
         print(f"{counts['messages']} messages, {counts['pictures']} annotated pictures", file=sys.stderr)
     if error:
         raise SystemExit(error)
@@ -160,8 +185,15 @@ def main():
     parser.add_argument("--stream", help="name of the stream; the server chooses one without it")
     parser.add_argument("--json", action="store_true", help="print the messages as they come")
     parser.add_argument("--count", type=int, help="stop after so many messages of detections")
+    args = parser.parse_args()
+    if args.video:
+        # A file that cannot be read is known before anything is sent.
+        try:
+            next(file_pictures(args.video))
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise SystemExit(f"{args.video} cannot be sent: {error}") from None
     try:
-        asyncio.run(run(parser.parse_args()))
+        asyncio.run(run(args))
     except KeyboardInterrupt:
         pass
 
