@@ -144,7 +144,7 @@ impl Studio {
         self.annotator.draw(&mut picture, &items);
         let drawn = Instant::now();
         // Without keyframes a player could not jump about in the file.
-        let keyframe = self.tally.pictures % self.keyframe_every == 0;
+        let keyframe = self.tally.pictures.is_multiple_of(self.keyframe_every);
         let encoded = self.encoder.encode(&picture, keyframe)?;
         self.tally.encode += drawn.elapsed();
         self.tally.draw += drawn - start;

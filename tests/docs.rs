@@ -79,3 +79,17 @@ fn the_manifest_in_the_documentation_is_one() {
         assert!(row.contains(&licence), "{name}: {row}");
     }
 }
+
+#[test]
+fn the_python_example_has_the_versions_that_the_tests_have() {
+    let tested = read("scripts/requirements.txt");
+    let pins: Vec<String> = read("examples/python/requirements.txt")
+        .lines()
+        .filter(|line| line.contains("=="))
+        .map(str::to_owned)
+        .collect();
+    assert!(pins.iter().any(|pin| pin.starts_with("aiortc==")));
+    for pin in pins {
+        assert!(tested.lines().any(|line| line.split(' ').next() == Some(pin.as_str())), "{pin} is not what is tested");
+    }
+}
