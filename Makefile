@@ -42,7 +42,7 @@ lint: ## formatting and clippy, warnings are errors
 
 # The model is pulled by the binary that the tests are about to use, so that nothing is built twice.
 unit: ## all tests but those in documentation, the ones in a browser included
-	cargo build --locked
+	cargo build --locked --bins --tests --examples
 	$(CARGO_TARGET_DIR)/debug/sightline models pull face
 	SIGHTLINE_REQUIRE_BROWSER=1 cargo nextest run --locked
 

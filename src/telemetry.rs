@@ -47,12 +47,13 @@ impl Default for Config {
     }
 }
 
-/// The WebRTC stack warns of what is ordinary: candidates that do not answer, alerts of peers that left.
+/// The WebRTC stack warns of what is ordinary: candidates that do not answer, alerts and aborts of peers that left. What
+/// matters of it reaches us as the state of the connection.
 const NOISE: [&str; 8] = [
     "rtc=error",
     "rtc_ice=error",
     "rtc_dtls=error",
-    "rtc_sctp=error",
+    "rtc_sctp=off",
     "rtc_srtp=error",
     "rtc_interceptor=error",
     "webrtc=error",

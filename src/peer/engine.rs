@@ -6,38 +6,29 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rtc::ice::mdns::MulticastDnsMode;
-use rtc::interceptor::{NackGeneratorBuilder, NackResponderBuilder, Slot};
 use rtc::media_stream::MediaStreamTrack;
-use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS};
+use rtc::peer_connection::configuration::media_engine::MIME_TYPE_H264;
 use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
-    RTCRtpHeaderExtensionCapability, RtpCodecKind,
+    RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
 };
 use tokio::sync::{Notify, mpsc};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
-use webrtc::peer_connection::{
-    MediaEngine, PeerConnection, PeerConnectionBuilder, RTCSessionDescription, Registry, SettingEngineBuilder,
-    configure_rtcp_reports, configure_twcc_receiver_only,
-};
+use webrtc::peer_connection::{PeerConnection, PeerConnectionBuilder, RTCSessionDescription, SettingEngineBuilder};
 use webrtc::rtp_transceiver::RtpSender;
 
 use super::channel::{Channel, SEND_BUFFER_BYTES};
+use super::codecs::{H264_PROFILES, OPUS_PAYLOAD_TYPE, PLAYOUT_DELAY_URI, h264, media_and_interceptors, opus};
 use super::connection::{Connection, ConnectionEvent, Handler};
 use super::mux::{self, Mux, PeerRuntime, Route};
 use super::sdp::{self, Direction};
-use super::tap::{Tap, TapInterceptor};
+use super::tap::Tap;
 use super::tracks::{AudioOut, VideoOut};
 use super::{CHANNEL_LABEL, Config, PeerError};
 
-const PLAYOUT_DELAY_URI: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
-
 /// Host candidates are there within milliseconds; longer than this and something is broken.
 const GATHERING_LIMIT: Duration = Duration::from_secs(2);
-/// Lost packets are asked for again this often. The default of 100 ms made p95 latency ten times worse at 3 % loss.
-const NACK_INTERVAL: Duration = Duration::from_millis(20);
-const NACKS_PER_PACKET: u16 = 10;
 /// Nothing heard for this long: disconnected; for this much longer: failed. With keep-alives at each second a killed
 /// browser is noticed within five.
 const ICE_DISCONNECTED: Duration = Duration::from_secs(2);
@@ -47,11 +38,6 @@ const ICE_KEEPALIVE: Duration = Duration::from_secs(1);
 /// is ready costs 200 ms of every start. As many as make the default's 1.4 s for each pair.
 const ICE_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 const ICE_CHECKS: u16 = 28;
-
-/// Constrained baseline and baseline, level 3.1: what every browser encodes and decodes. Level asymmetry lets larger
-/// pictures through (RFC 6184 §8.1).
-const H264_PROFILES: [(u8, &str); 2] = [(102, "42e01f"), (127, "42001f")];
-const OPUS_PAYLOAD_TYPE: u8 = 111;
 
 /// What every connection of this process shares.
 pub struct Engine {
@@ -369,61 +355,6 @@ async fn attach(
 fn section_to_send_on(sections: &[Direction]) -> Option<usize> {
     let both = sections.iter().position(|section| section.sends && section.receives);
     both.or_else(|| sections.iter().position(|section| section.receives))
-}
-
-fn h264(profile: &str) -> RTCRtpCodec {
-    let feedback = |typ: &str, parameter: &str| RTCPFeedback { typ: typ.to_owned(), parameter: parameter.to_owned() };
-    RTCRtpCodec {
-        mime_type: MIME_TYPE_H264.to_owned(),
-        clock_rate: 90_000,
-        channels: 0,
-        sdp_fmtp_line: format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile}"),
-        rtcp_feedback: vec![
-            feedback("goog-remb", ""),
-            feedback("ccm", "fir"),
-            feedback("nack", ""),
-            feedback("nack", "pli"),
-        ],
-    }
-}
-
-fn opus() -> RTCRtpCodec {
-    RTCRtpCodec {
-        mime_type: MIME_TYPE_OPUS.to_owned(),
-        clock_rate: 48_000,
-        channels: 2,
-        sdp_fmtp_line: "minptime=10;useinbandfec=1".to_owned(),
-        rtcp_feedback: vec![],
-    }
-}
-
-/// No RTX is negotiated: packets that it recovers never clear the NACK generator of this stack, and 3 % loss caused
-/// seventeen times as many retransmissions. No pacer: it holds the last packet of a frame back by 20 ms.
-fn media_and_interceptors(tap: &Arc<Tap>) -> Result<(MediaEngine, Registry), PeerError> {
-    let mut media = MediaEngine::default();
-    for (payload_type, profile) in H264_PROFILES {
-        let codec = RTCRtpCodecParameters { rtp_codec: h264(profile), payload_type };
-        media.register_codec(codec, RtpCodecKind::Video)?;
-    }
-    let codec = RTCRtpCodecParameters { rtp_codec: opus(), payload_type: OPUS_PAYLOAD_TYPE };
-    media.register_codec(codec, RtpCodecKind::Audio)?;
-    for uri in [PLAYOUT_DELAY_URI, rtc::sdp::extmap::SDES_MID_URI] {
-        let extension = RTCRtpHeaderExtensionCapability { uri: uri.to_owned() };
-        media.register_header_extension(extension, RtpCodecKind::Video, None)?;
-    }
-    let registry = configure_twcc_receiver_only(Registry::new(), &mut media)?;
-    let registry = configure_rtcp_reports(registry)
-        .with(Slot::NackResponder, NackResponderBuilder::new().build())
-        .with(
-            Slot::NackGenerator,
-            NackGeneratorBuilder::new()
-                .with_interval(NACK_INTERVAL)
-                .with_max_nacks_per_packet(NACKS_PER_PACKET)
-                .build(),
-        )
-        // Below all others, so that what they write passes here too.
-        .with(Slot::from(500), TapInterceptor::new(Arc::clone(tap)));
-    Ok((media, registry))
 }
 
 #[cfg(test)]

@@ -1,0 +1,80 @@
+//! What is negotiated: codecs, header extensions, and the interceptors that go with them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rtc::interceptor::{NackGeneratorBuilder, NackResponderBuilder, Slot};
+use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS};
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
+};
+use webrtc::peer_connection::{MediaEngine, Registry, configure_rtcp_reports, configure_twcc_receiver_only};
+
+use super::PeerError;
+use super::tap::{Tap, TapInterceptor};
+
+pub(super) const PLAYOUT_DELAY_URI: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+
+/// Lost packets are asked for again this often. The default of 100 ms made p95 latency ten times worse at 3 % loss.
+const NACK_INTERVAL: Duration = Duration::from_millis(20);
+const NACKS_PER_PACKET: u16 = 10;
+
+/// Constrained baseline and baseline, level 3.1: what every browser encodes and decodes. Level asymmetry lets larger
+/// pictures through (RFC 6184 §8.1).
+pub(super) const H264_PROFILES: [(u8, &str); 2] = [(102, "42e01f"), (127, "42001f")];
+pub(super) const OPUS_PAYLOAD_TYPE: u8 = 111;
+
+pub(super) fn h264(profile: &str) -> RTCRtpCodec {
+    let feedback = |typ: &str, parameter: &str| RTCPFeedback { typ: typ.to_owned(), parameter: parameter.to_owned() };
+    RTCRtpCodec {
+        mime_type: MIME_TYPE_H264.to_owned(),
+        clock_rate: 90_000,
+        channels: 0,
+        sdp_fmtp_line: format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile}"),
+        rtcp_feedback: vec![
+            feedback("goog-remb", ""),
+            feedback("ccm", "fir"),
+            feedback("nack", ""),
+            feedback("nack", "pli"),
+        ],
+    }
+}
+
+pub(super) fn opus() -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: MIME_TYPE_OPUS.to_owned(),
+        clock_rate: 48_000,
+        channels: 2,
+        sdp_fmtp_line: "minptime=10;useinbandfec=1".to_owned(),
+        rtcp_feedback: vec![],
+    }
+}
+
+/// No RTX is negotiated: packets that it recovers never clear the NACK generator of this stack, and 3 % loss caused
+/// seventeen times as many retransmissions. No pacer: it holds the last packet of a frame back by 20 ms.
+pub(super) fn media_and_interceptors(tap: &Arc<Tap>) -> Result<(MediaEngine, Registry), PeerError> {
+    let mut media = MediaEngine::default();
+    for (payload_type, profile) in H264_PROFILES {
+        let codec = RTCRtpCodecParameters { rtp_codec: h264(profile), payload_type };
+        media.register_codec(codec, RtpCodecKind::Video)?;
+    }
+    let codec = RTCRtpCodecParameters { rtp_codec: opus(), payload_type: OPUS_PAYLOAD_TYPE };
+    media.register_codec(codec, RtpCodecKind::Audio)?;
+    for uri in [PLAYOUT_DELAY_URI, rtc::sdp::extmap::SDES_MID_URI] {
+        let extension = RTCRtpHeaderExtensionCapability { uri: uri.to_owned() };
+        media.register_header_extension(extension, RtpCodecKind::Video, None)?;
+    }
+    let registry = configure_twcc_receiver_only(Registry::new(), &mut media)?;
+    let registry = configure_rtcp_reports(registry)
+        .with(Slot::NackResponder, NackResponderBuilder::new().build())
+        .with(
+            Slot::NackGenerator,
+            NackGeneratorBuilder::new()
+                .with_interval(NACK_INTERVAL)
+                .with_max_nacks_per_packet(NACKS_PER_PACKET)
+                .build(),
+        )
+        // Below all others, so that what they write passes here too.
+        .with(Slot::from(500), TapInterceptor::new(Arc::clone(tap)));
+    Ok((media, registry))
+}
