@@ -174,7 +174,9 @@ async fn a_detector_that_never_finishes_delays_no_frame() {
     });
     let server = Server::start(server::Options::with_model(model)).await;
     let mut client = Client::connect(Options::to(&server)).await;
-    for _ in 0..30 {
+    client.round_trip().await;
+    until("the detector has a frame", || gate.arrived.load(Ordering::SeqCst) == 1).await;
+    for _ in 1..30 {
         client.round_trip().await;
     }
     assert_eq!(gate.arrived.load(Ordering::SeqCst), 1, "it is still at the first");
