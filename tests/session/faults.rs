@@ -114,7 +114,7 @@ async fn a_detector_that_panics_costs_that_frame() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pictures_too_large_for_the_codec_end_their_own_stream_at_most() {
+async fn the_smallest_picture_comes_back_beside_another_stream() {
     let server = with_fake().await;
     let mut other = Client::connect(Options::to(&server)).await;
     let mut client = Client::connect(Options { size: (16, 16), ..Options::to(&server) }).await;
