@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::media::AccessUnit;
+use crate::media::{AccessUnit, KeyframeGate};
 
 /// Access units that may wait: what arrives at once when a gap of 150 ms at 120 frames a second is filled, and room to
 /// spare. A thread that is further behind will not catch up by decoding everything.
@@ -43,7 +43,8 @@ struct State {
     detected: bool,
     /// After an overflow: nothing is of use until an IDR comes.
     waits_for_idr: bool,
-    asked: Option<Instant>,
+    /// Keeps the requests for that IDR apart.
+    requests: KeyframeGate,
     closed: bool,
 }
 
@@ -119,12 +120,11 @@ impl Inbox {
     /// Whether a keyframe should be asked for now, after an overflow: at most twice a second.
     pub(super) fn should_ask(&self, now: Instant) -> bool {
         let mut state = self.lock();
-        let due = state.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= crate::media::IDR_INTERVAL);
-        if state.waits_for_idr && due {
-            state.asked = Some(now);
-            return true;
+        if !state.waits_for_idr {
+            return false;
         }
-        false
+        state.requests.ask();
+        state.requests.take(now)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
