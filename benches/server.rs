@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use sightline::decode::VideoDecoder;
 use sightline::encode::{Config, Encoder, H264Encoder};
-use sightline::media::{AccessUnit, FramePool, KeyframeRequest};
+use sightline::media::{AccessUnit, FramePool, KeyframeRequest, VideoCodec};
 
 #[path = "support/publisher.rs"]
 mod publisher;
@@ -143,6 +143,7 @@ fn floor(clip: &Clip, length: Duration) -> Vec<f64> {
         thread::sleep(next.saturating_duration_since(Instant::now()));
         let now = Instant::now();
         let unit = AccessUnit {
+            codec: VideoCodec::H264,
             data: data.clone(),
             rtp_timestamp: u32::try_from(n).expect("a short run").wrapping_mul(3000),
             idr: n % clip.units.len() == 0,

@@ -6,7 +6,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use sightline::annotate::Annotator;
 use sightline::decode::VideoDecoder;
 use sightline::encode::{Config, Encoder, H264Encoder, has_assembly};
-use sightline::media::{AccessUnit, BBox, Detection, FramePool, I420Frame, KeyframeRequest};
+use sightline::media::{AccessUnit, BBox, Detection, FramePool, I420Frame, KeyframeRequest, VideoCodec};
 
 #[path = "../tests/support/scene.rs"]
 mod scene;
@@ -31,7 +31,15 @@ fn units(pictures: &[I420Frame]) -> Vec<AccessUnit> {
     for (picture, rtp_timestamp) in pictures.iter().zip((0..).step_by(3000)) {
         let encoded = encoder.encode(picture, false).expect("a common size");
         let (data, idr, now) = (encoded.data, encoded.idr, Instant::now());
-        units.push(AccessUnit { data, rtp_timestamp, idr, first_packet: now, last_packet: now, captured: None });
+        units.push(AccessUnit {
+            codec: VideoCodec::H264,
+            data,
+            rtp_timestamp,
+            idr,
+            first_packet: now,
+            last_packet: now,
+            captured: None,
+        });
     }
     units
 }

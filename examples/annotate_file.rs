@@ -25,7 +25,7 @@ use sightline::decode::{Picture, VideoDecoder};
 use sightline::detect::{Detector, Model, Picture as Seen, Settings, Tracker};
 use sightline::encode::{Encoder, H264Encoder};
 use sightline::media::{
-    AccessUnit, DetectionTimes, Detections, FramePool, KeyframeRequest, RtpTimestamp, VIDEO_CLOCK_HZ,
+    AccessUnit, DetectionTimes, Detections, FramePool, KeyframeRequest, RtpTimestamp, VIDEO_CLOCK_HZ, VideoCodec,
 };
 use sightline::sink::message::DetectionsMessage;
 use sightline::source::file::H264File;
@@ -78,6 +78,7 @@ fn main() -> anyhow::Result<()> {
     for unit in file.units() {
         let due = studio.epoch + unit.decode_time;
         let unit = AccessUnit {
+            codec: VideoCodec::H264,
             data: unit.data,
             rtp_timestamp: unit.rtp_timestamp,
             idr: unit.idr,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use sightline::annotate::{Annotator, Yuv, colour};
 use sightline::decode::VideoDecoder;
 use sightline::encode::{Config, Encoder, H264Encoder};
-use sightline::media::{AccessUnit, BBox, Detection, FramePool, I420Frame, KeyframeRequest, Plane};
+use sightline::media::{AccessUnit, BBox, Detection, FramePool, I420Frame, KeyframeRequest, Plane, VideoCodec};
 
 #[path = "support/scene.rs"]
 mod scene;
@@ -22,6 +22,7 @@ fn unit(encoder: &mut H264Encoder, picture: &I420Frame, n: u32) -> AccessUnit {
     let encoded = encoder.encode(picture, false).unwrap();
     let now = Instant::now();
     AccessUnit {
+        codec: VideoCodec::H264,
         data: encoded.data,
         rtp_timestamp: n.wrapping_mul(3000),
         idr: encoded.idr,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sightline::annotate::colour;
 use sightline::decode::VideoDecoder;
 use sightline::encode::{self, Encoder, H264Encoder};
-use sightline::media::{AccessUnit, FramePool, I420Frame, KeyframeRequest, Plane};
+use sightline::media::{AccessUnit, FramePool, I420Frame, KeyframeRequest, Plane, VideoCodec};
 use sightline::sink::message::{DetectionsMessage, ServerMessage};
 use sightline::source::file::H264File;
 
@@ -70,6 +70,7 @@ fn decoded(path: &Path) -> Vec<I420Frame> {
     let now = Instant::now();
     let units = H264File::open(path).unwrap();
     let units = units.units().map(|unit| AccessUnit {
+        codec: VideoCodec::H264,
         data: unit.data,
         rtp_timestamp: unit.rtp_timestamp,
         idr: unit.idr,

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decode::VideoDecoder;
-use crate::media::{I420Frame, KeyframeRequest, Plane};
+use crate::media::{I420Frame, KeyframeRequest, Plane, VideoCodec};
 
 #[allow(clippy::duplicate_mod)] // the rooms do not know each other, nor do their tests
 #[path = "../../tests/support/scene.rs"]
@@ -56,7 +56,15 @@ impl Camera {
 
 fn unit(data: Vec<u8>, rtp_timestamp: u32, idr: bool) -> AccessUnit {
     let now = Instant::now();
-    AccessUnit { data: Bytes::from(data), rtp_timestamp, idr, first_packet: now, last_packet: now, captured: None }
+    AccessUnit {
+        codec: VideoCodec::H264,
+        data: Bytes::from(data),
+        rtp_timestamp,
+        idr,
+        first_packet: now,
+        last_packet: now,
+        captured: None,
+    }
 }
 
 fn baseline() -> Camera {

@@ -137,7 +137,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::media::I420Frame;
+    use crate::media::{I420Frame, VideoCodec};
 
     /// A decoder that answers as told: a picture with the unit's own timing, an error, or nothing.
     struct Scripted(VecDeque<Result<bool, DecodeError>>);
@@ -179,7 +179,15 @@ mod tests {
         fn unit(&self, ms: u32, idr: bool) -> AccessUnit {
             let at = self.start + Duration::from_millis(u64::from(ms));
             let rtp_timestamp = ms.wrapping_mul(90);
-            AccessUnit { data: Bytes::new(), rtp_timestamp, idr, first_packet: at, last_packet: at, captured: None }
+            AccessUnit {
+                codec: VideoCodec::H264,
+                data: Bytes::new(),
+                rtp_timestamp,
+                idr,
+                first_packet: at,
+                last_packet: at,
+                captured: None,
+            }
         }
 
         /// Whether the unit of `ms` gave a picture.

@@ -8,14 +8,41 @@ use bytes::Bytes;
 /// bound that a hostile sender cannot move.
 pub const MAX_ACCESS_UNIT_BYTES: usize = 4 << 20;
 
-/// One H.264 access unit (ITU-T H.264 §7.4.1.2.3): all NAL units of one picture, in Annex B form (start codes).
+/// How a picture is coded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum VideoCodec {
+    /// ITU-T H.264: an access unit is in Annex B form.
+    #[default]
+    H264,
+    /// ITU-T H.265: an access unit is in Annex B form.
+    H265,
+    /// Motion JPEG: an access unit is one JPEG image, and each stands alone.
+    Jpeg,
+}
+
+impl VideoCodec {
+    /// The name that people know it by.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::H264 => "H.264",
+            Self::H265 => "H.265",
+            Self::Jpeg => "Motion JPEG",
+        }
+    }
+}
+
+/// One coded picture: all NAL units of an access unit (ITU-T H.264 §7.4.1.2.3, H.265 §7.4.2.4.4), or one JPEG image.
 #[derive(Clone, Debug)]
 pub struct AccessUnit {
-    /// Annex B bytes: each NAL unit behind a three- or four-byte start code. An IDR carries its SPS and PPS.
+    /// How `data` is coded.
+    pub codec: VideoCodec,
+    /// H.264 and H.265: Annex B bytes, each NAL unit behind a three- or four-byte start code; an IDR carries its parameter
+    /// sets. JPEG: the image from SOI to EOI.
     pub data: Bytes,
     /// The RTP timestamp of the source, 90 kHz, as it stood on the wire (RFC 6184 §5.1).
     pub rtp_timestamp: u32,
-    /// True when the unit holds an IDR slice: decoding can start here.
+    /// True when decoding can start here: an IDR slice (H.265: any IRAP picture), or JPEG.
     pub idr: bool,
     /// When the first packet of the unit arrived.
     pub first_packet: Instant,

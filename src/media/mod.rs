@@ -4,6 +4,7 @@
 //! anything that does I/O, names a vendor crate, or knows the order of the pipeline. This room imports nothing of ours.
 
 mod access_unit;
+mod audio;
 mod clock;
 mod detection;
 mod frame;
@@ -12,7 +13,8 @@ mod ledger;
 mod rtp_packet;
 mod slot;
 
-pub use access_unit::{AccessUnit, MAX_ACCESS_UNIT_BYTES};
+pub use access_unit::{AccessUnit, MAX_ACCESS_UNIT_BYTES, VideoCodec};
+pub use audio::{AudioCodec, AudioPacket};
 pub use clock::{RtpTimestamp, SenderReport, StreamClock, Unwrapper, VIDEO_CLOCK_HZ};
 pub use detection::{BBox, Detection, DetectionTimes, Detections, Intersection};
 pub use frame::{Frame, FramePool, I420Frame, MAX_SIDE, Plane};

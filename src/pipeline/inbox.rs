@@ -141,10 +141,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::media::VideoCodec;
 
     fn unit(rtp_timestamp: u32, idr: bool) -> AccessUnit {
         let now = Instant::now();
-        AccessUnit { data: Bytes::new(), rtp_timestamp, idr, first_packet: now, last_packet: now, captured: None }
+        AccessUnit {
+            codec: VideoCodec::H264,
+            data: Bytes::new(),
+            rtp_timestamp,
+            idr,
+            first_packet: now,
+            last_packet: now,
+            captured: None,
+        }
     }
 
     fn taken(inbox: &Inbox) -> Vec<(u32, bool)> {

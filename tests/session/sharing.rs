@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use sightline::detect::{self, Model, Pool};
 use sightline::encode::{self, Encoder, H264Encoder};
-use sightline::media::{AccessUnit, I420Frame, KeyframeRequest};
+use sightline::media::{AccessUnit, I420Frame, KeyframeRequest, VideoCodec};
 use sightline::pipeline::{self, Stream};
 
 use crate::client::{Client, Options, picture_number};
@@ -58,6 +58,7 @@ impl Fed {
         self.fed += 1;
         let number = self.fed as u64;
         self.stream.push(AccessUnit {
+            codec: VideoCodec::H264,
             data: encoded.data,
             rtp_timestamp: u32::try_from(number).unwrap() * 3000,
             idr: encoded.idr,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::payload::{FU_A, PayloadKind, STAP_A, UnitError, aggregated};
-use crate::media::{AccessUnit, MAX_ACCESS_UNIT_BYTES, RtpPacket};
+use crate::media::{AccessUnit, MAX_ACCESS_UNIT_BYTES, RtpPacket, VideoCodec};
 use crate::source::nal::{self, AUD, PPS, SPS};
 use crate::source::sps::{MAX_PARAMETER_SET_BYTES, parameter_set_id};
 
@@ -209,6 +209,7 @@ impl Depacketizer {
             Err(error) => return Some(Err(Broken { error, idr: open.idr })),
         };
         Some(Ok(AccessUnit {
+            codec: VideoCodec::H264,
             data,
             rtp_timestamp: open.timestamp,
             idr: open.idr,
