@@ -6,12 +6,17 @@
 mod inbox;
 mod metrics;
 mod options;
+mod parts;
 mod registry;
 mod session;
+mod status;
 mod stream;
 mod video;
 
+pub use crate::sink::VideoChoice;
 pub use options::{Config, PipelineError};
+pub use parts::{Signal, StreamOptions, StreamParts};
 pub use registry::{Accepted, Pipeline, ServerInfo};
 pub use session::{SessionState, SessionStatus};
-pub use stream::{Stream, StreamStatus};
+pub use status::{ClockSkew, Snapshot, StreamStatus, Timeline, VideoStatus};
+pub use stream::Stream;
