@@ -105,18 +105,15 @@ impl Pipeline {
             return Err(PipelineError::NameTaken(name));
         }
         let answered = self.answer(sdp).await?;
-        let (place, feeder) = match self.streams.claim(&name, &seat.id, takeover)? {
-            Some((place, claim)) => {
-                if let Some(displaced) = claim.displaced.and_then(|id| self.sessions.get(&id)) {
-                    displaced.end(TAKEN_OVER);
-                }
-                (place, claim.number)
+        let (place, feeder) = if let Some((place, claim)) = self.streams.claim(&name, &seat.id, takeover)? {
+            if let Some(displaced) = claim.displaced.and_then(|id| self.sessions.get(&id)) {
+                displaced.end(TAKEN_OVER);
             }
-            None => {
-                let (place, feeder) = self.open(&name, StreamKind::Whip, &seat.id)?;
-                place.stream.set_signal(Signal::Lost("waiting for the publisher".to_owned()));
-                (place, feeder)
-            }
+            (place, claim.number)
+        } else {
+            let (place, feeder) = self.open(&name, StreamKind::Whip, &seat.id)?;
+            place.stream.set_signal(Signal::Lost("waiting for the publisher".to_owned()));
+            (place, feeder)
         };
         let part = Part { role: Role::Publish, place, feeder, video: None, viewing: None };
         Ok(self.begin(seat, part, answered))
