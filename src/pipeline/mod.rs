@@ -7,11 +7,13 @@ mod inbox;
 mod metrics;
 mod options;
 mod registry;
+mod schedule;
 mod session;
 mod stream;
 mod video;
 
 pub use options::{Config, PipelineError};
 pub use registry::{Accepted, Pipeline, ServerInfo};
+pub use schedule::stand_ahead;
 pub use session::{SessionState, SessionStatus};
 pub use stream::{Stream, StreamStatus};
