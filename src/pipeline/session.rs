@@ -397,7 +397,7 @@ impl Session {
 
 async fn echo(mut audio: AudioIn, mut out: AudioOut) {
     while let Some(packet) = audio.recv().await {
-        if out.send(packet).await.is_err() {
+        if out.send(&packet).await.is_err() {
             return;
         }
     }
