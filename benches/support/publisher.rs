@@ -94,7 +94,7 @@ pub async fn publish(url: &str, clip: Arc<Clip>, fps: u32, duration: Duration) -
         pace.tick().await;
         let payloads = &clip.payloads[sent % clip.payloads.len()];
         let timestamp = u32::try_from(sent).expect("a short run").wrapping_mul(90_000 / fps);
-        out.send(payloads, timestamp).await.expect("the connection stands");
+        out.send(payloads, timestamp, None).await.expect("the connection stands");
         sent += 1;
     }
     done.store(true, Ordering::Relaxed);
