@@ -15,7 +15,7 @@ use super::session::{Parts, Publisher, Session, SessionStatus};
 use super::stream::{Stream, StreamStatus};
 use super::video::lock;
 use crate::annotate;
-use crate::detect::{Pool, Settings};
+use crate::detect::{Pools, Settings};
 use crate::encode;
 use crate::peer::{Answered, Engine};
 
@@ -30,7 +30,7 @@ const MAX_NAME: usize = 64;
 /// The streams and sessions of a server, and what they share.
 pub struct Pipeline {
     engine: Engine,
-    pool: Arc<Pool>,
+    pool: Arc<Pools>,
     settings: Settings,
     config: Config,
     encode: encode::Config,
@@ -93,7 +93,7 @@ impl Pipeline {
     #[must_use]
     pub fn new(
         engine: Engine,
-        pool: Arc<Pool>,
+        pool: Arc<Pools>,
         settings: Settings,
         config: Config,
         encode: encode::Config,

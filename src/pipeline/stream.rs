@@ -16,7 +16,7 @@ use super::options::{Config, PipelineError};
 use super::video::{Shared, Video, lock};
 use crate::annotate::Annotator;
 use crate::decode::VideoDecoder;
-use crate::detect::{Lane, Pool, Settings};
+use crate::detect::{Lane, LaneOptions, Pools, Settings};
 use crate::encode::{self, Encoder, H264Encoder};
 use crate::media::{AccessUnit, Detections, FrameLedger, FramePool, KeyframeGate, KeyframeRequest};
 use crate::sink::message::{ConfigMessage, ErrorCode, MessageError, StreamConfig};
@@ -29,7 +29,6 @@ const WAITING_RESULTS: usize = 32;
 pub struct Stream {
     shared: Arc<Shared>,
     lane: Arc<Lane>,
-    labels: Arc<[Arc<str>]>,
     results: broadcast::Sender<Arc<Detections>>,
     keyframes: KeyframeRequest,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -74,7 +73,7 @@ impl Stream {
     /// When the codec or the thread cannot be had.
     pub fn start(
         name: &Arc<str>,
-        pool: &Pool,
+        pool: &Pools,
         settings: Settings,
         config: &Config,
         encode: &encode::Config,
@@ -101,7 +100,8 @@ impl Stream {
         let (results, _) = broadcast::channel(WAITING_RESULTS);
         let lane = Arc::new({
             let (shared, results) = (Arc::downgrade(&shared), results.clone());
-            pool.lane(Arc::clone(name), settings, move |result| {
+            let options = LaneOptions { settings: Some(settings), ..LaneOptions::default() };
+            pool.lane(Arc::clone(name), options, move |result| {
                 let Some(shared) = shared.upgrade() else { return };
                 shared.metrics.detected(&result);
                 shared.newest.store(Some(Arc::clone(&result)));
@@ -128,7 +128,6 @@ impl Stream {
         Ok(Arc::new(Self {
             shared,
             lane,
-            labels: Arc::clone(&pool.model_info().labels),
             results,
             keyframes,
             thread: Mutex::new(Some(thread)),
@@ -195,10 +194,11 @@ impl Stream {
     /// # Errors
     /// When a class is not one of the model's; nothing was changed.
     pub fn configure(&self, change: ConfigMessage) -> Result<StreamConfig, MessageError> {
+        let labels = self.lane.labels();
         if let Some(Some(classes)) = &change.classes
-            && let Some(unknown) = classes.iter().find(|class| !self.labels.iter().any(|label| **label == ***class))
+            && let Some(unknown) = classes.iter().find(|class| !labels.iter().any(|label| **label == ***class))
         {
-            let known: Vec<&str> = self.labels.iter().take(100).map(|label| &**label).collect();
+            let known: Vec<&str> = labels.iter().take(100).map(|label| &**label).collect();
             let message = format!("classes: {unknown:?} is not one of the model's: {}", known.join(", "));
             return Err(MessageError::new(change.id, ErrorCode::UnknownClass, message));
         }
