@@ -18,6 +18,7 @@ use super::registry::Pipeline;
 use super::stream::Stream;
 use super::streams::{Place, StreamKind, Upstream};
 use super::video::lock;
+use crate::detect::LaneOptions;
 use crate::source::camera::{CameraEvent, CameraHealth, CameraSource, CameraState, CameraStatus, Demand};
 
 async fn supervise(
@@ -58,8 +59,10 @@ enum Next {
     Restart,
     /// Start them anew after a pause, for this fault.
     Pause(String),
-    /// Make a new stream too: the old one failed, for this reason.
+    /// Make a new stream too after a pause: the old one failed, for this reason.
     Renew(String),
+    /// Make a new stream too: another model is to look at it.
+    Remodel,
     /// Nothing: the camera is gone.
     Stop,
 }
@@ -133,7 +136,13 @@ impl Camera {
 
     /// Runs it in another way from now on.
     pub(super) fn change(&self, config: CameraConfig) {
-        self.place().set_mode(config.mode);
+        let place = self.place();
+        place.set_mode(config.mode);
+        // They were checked before.
+        if let (Ok(priority), Ok(zone)) = (config.lane_priority(), config.lane_zone()) {
+            place.stream.set_priority(priority);
+            place.stream.set_zone(zone);
+        }
         self.config.send_if_modified(|now| {
             let other = *now != config;
             *now = config;
@@ -199,6 +208,10 @@ impl Camera {
                     let failed = self.place();
                     pipeline.close_stream(&failed, &why).await;
                     self.pause(why).await;
+                    self.renew(&pipeline);
+                }
+                Next::Remodel => {
+                    pipeline.close_stream(&self.place(), "the camera's model was changed").await;
                     self.renew(&pipeline);
                 }
                 Next::Stop => break,
@@ -273,6 +286,9 @@ impl Camera {
                 }
             }
             let now = config.borrow_and_update().clone();
+            if now.model != started.model {
+                return Next::Remodel;
+            }
             if !same_sources(&now, &started) {
                 return Next::Restart;
             }
@@ -330,7 +346,15 @@ fn open_place(pipeline: &Pipeline, name: &str, config: &CameraConfig) -> Result<
     if pipeline.streams.get(name).is_some() {
         return Err(PipelineError::NameTaken(name.to_owned()));
     }
-    let stream = pipeline.make_stream(name, upstream.keyframe_request(), options)?;
+    let bad = |reason| PipelineError::BadCamera { name: name.to_owned(), reason };
+    let lane = LaneOptions {
+        // Another model has thresholds of its own.
+        settings: config.model.is_none().then(|| pipeline.settings.clone()),
+        model: config.model.clone(),
+        priority: config.lane_priority().map_err(bad)?,
+        zone: config.lane_zone().map_err(bad)?,
+    };
+    let stream = pipeline.make_stream(name, upstream.keyframe_request(), lane, options)?;
     let place = Place::new(stream, StreamKind::Camera, config.mode, upstream);
     pipeline.streams.insert(&place, None)?;
     Ok(place)

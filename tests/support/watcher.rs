@@ -147,9 +147,9 @@ impl Watcher {
 /// A connected publisher.
 pub struct Broadcaster {
     pub session: String,
-    pub connection: Connection,
     camera: Camera,
     out: VideoOut,
+    _connection: Connection,
     _engine: Engine,
 }
 
@@ -163,7 +163,7 @@ impl Broadcaster {
         let out = answered.video_out.take().unwrap();
         let camera = Camera::new((320, 240), &out);
         connected(wire(answered.events).connected).await;
-        Ok(Self { session: accepted.session, connection: answered.connection, camera, out, _engine: engine })
+        Ok(Self { session: accepted.session, camera, out, _connection: answered.connection, _engine: engine })
     }
 
     /// Sends the scene's next picture now.
