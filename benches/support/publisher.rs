@@ -116,7 +116,7 @@ async fn read(channel: Channel, start: Instant, done: Arc<AtomicBool>) -> (Vec<S
                 let stage = |name: &str| ledger[name].as_f64().unwrap_or(0.0);
                 frames.push(Seen {
                     at: start.elapsed(),
-                    added: ["queue", "decode", "render_wait", "draw", "encode", "send"].map(stage).iter().sum(),
+                    added: message["server_added_ms"].as_f64().unwrap_or(f64::NAN),
                     encode: stage("encode"),
                     decode: stage("decode"),
                     age: message["age_ms"].as_f64(),
