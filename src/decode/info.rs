@@ -30,7 +30,7 @@ pub struct StreamInfo {
 
 /// Reads the headers of each access unit, up to its first slice.
 #[derive(Debug, Default)]
-pub(super) struct Inspector {
+pub struct Inspector {
     info: Option<StreamInfo>,
     /// The parameter set that `info` was made from, and what of it the choice of a decoder needs.
     set: Vec<u8>,
@@ -39,7 +39,8 @@ pub(super) struct Inspector {
 
 impl Inspector {
     /// What the stream has said so far.
-    pub(super) fn info(&self) -> Option<StreamInfo> {
+    #[must_use]
+    pub fn info(&self) -> Option<StreamInfo> {
         self.info
     }
 
@@ -49,7 +50,7 @@ impl Inspector {
     }
 
     /// Looks at the next unit of the stream.
-    pub(super) fn look(&mut self, unit: &AccessUnit) {
+    pub fn look(&mut self, unit: &AccessUnit) {
         if self.info.is_some_and(|info| info.codec != unit.codec) {
             *self = Self::default();
         }

@@ -16,7 +16,7 @@ mod video;
 use std::time::{Instant, SystemTime};
 
 pub use h264::H264Decoder;
-pub use info::StreamInfo;
+pub use info::{Inspector, StreamInfo};
 pub use jpeg::MjpegDecoder;
 pub use video::{DecodeStats, VideoDecoder};
 

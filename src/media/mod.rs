@@ -16,6 +16,7 @@ mod keyframe;
 mod ledger;
 pub mod nal;
 mod rtp_packet;
+mod skew;
 mod slot;
 pub mod sps;
 
@@ -27,4 +28,5 @@ pub use frame::{Frame, FramePool, I420Frame, MAX_SIDE, Plane};
 pub use keyframe::{IDR_INTERVAL, KeyframeGate, KeyframeRequest};
 pub use ledger::{FrameLedger, Mark, STAGES, Stage};
 pub use rtp_packet::RtpPacket;
+pub use skew::{Skew, SkewMeter};
 pub use slot::Slot;

@@ -4,14 +4,20 @@
 //! and what is counted on the way. Does not belong here: the work itself, which each room does, and HTTP.
 
 mod inbox;
+mod ingress;
 mod metrics;
 mod options;
+mod original;
 mod parts;
 mod registry;
+mod rendition;
 mod schedule;
 mod session;
+mod shared;
+mod silence;
 mod status;
 mod stream;
+mod sub_stream;
 mod video;
 
 pub use crate::sink::VideoChoice;
