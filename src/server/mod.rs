@@ -8,6 +8,7 @@ mod error;
 mod guard;
 mod offer;
 mod page;
+mod snapshot;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
