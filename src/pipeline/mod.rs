@@ -3,6 +3,7 @@
 //! Belongs here: the threads and tasks of a stream, who starts and ends them, the registries of streams and sessions,
 //! and what is counted on the way. Does not belong here: the work itself, which each room does, and HTTP.
 
+mod camera_config;
 mod inbox;
 mod metrics;
 mod options;
@@ -11,7 +12,8 @@ mod session;
 mod stream;
 mod video;
 
-pub use options::{Config, PipelineError};
+pub use camera_config::{CameraConfig, check_name, hide_secrets};
+pub use options::{Config, Mode, PipelineError};
 pub use registry::{Accepted, Pipeline, ServerInfo};
 pub use session::{SessionState, SessionStatus};
 pub use stream::{Stream, StreamStatus};

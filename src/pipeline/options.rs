@@ -1,6 +1,6 @@
 //! The `[pipeline]` table of the configuration, and what can go wrong.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::decode::DecodeError;
 use crate::detect::DetectError;
@@ -45,6 +45,19 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What a viewer of a camera sees that does not choose.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The picture with its boxes burnt in.
+    #[default]
+    Annotated,
+    /// The camera's own video, untouched; boxes come as messages.
+    Original,
+    /// No video, unless it is asked for: the camera is there for its detections.
+    DetectOnly,
 }
 
 /// Why a stream or a session could not be made.

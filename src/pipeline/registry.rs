@@ -302,7 +302,7 @@ impl Drop for Reservation {
     }
 }
 
-fn checked_name(name: String) -> Result<String, PipelineError> {
+pub(super) fn checked_name(name: String) -> Result<String, PipelineError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let reason = if name.is_empty() {
         "a name has at least one character; leave it out to be given one"

@@ -11,6 +11,7 @@ mod page;
 mod snapshot;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Names that the server may be called by, beside `localhost` and IP addresses; `*` for any.
     pub allowed_hosts: Vec<String>,
+    /// The folder that cameras are kept in which are added at run time and are to stay; `None`: they last until the end.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -43,6 +46,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
+            state_dir: None,
         }
     }
 }
