@@ -4,8 +4,11 @@
 //! what a session does, and anything that takes longer than an answer.
 
 mod api;
+mod body;
+mod cameras;
 mod error;
 mod guard;
+mod kept;
 mod offer;
 mod page;
 mod snapshot;
@@ -78,6 +81,11 @@ struct App {
     /// The text of `/metrics`.
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     stop: CancellationToken,
+    snapshots: snapshot::Snapshots,
+    /// Cameras that outlast a restart.
+    kept: kept::Kept,
+    /// Held while a camera is changed here: what runs and what is kept change together.
+    edits: tokio::sync::Mutex<()>,
 }
 
 /// How long requests in flight may take when the server goes.
@@ -86,7 +94,7 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(200);
 /// Serves until `stop` is cancelled, then ends the sessions. Takes at most about two seconds to end.
 ///
 /// # Errors
-/// When the listener fails.
+/// When the listener fails, or the state directory cannot be used.
 pub async fn run(
     listener: TcpListener,
     config: Config,
@@ -94,7 +102,18 @@ pub async fn run(
     metrics: impl Fn() -> String + Send + Sync + 'static,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let app = Arc::new(App { pipeline: Arc::clone(&pipeline), metrics: Box::new(metrics), stop: stop.clone() });
+    let kept = kept::Kept::open(config.state_dir.as_deref())?;
+    let warnings = kept.restore(&pipeline);
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    pipeline.set_warnings("state", warnings);
+    let app = Arc::new(App {
+        pipeline: Arc::clone(&pipeline),
+        metrics: Box::new(metrics),
+        stop: stop.clone(),
+        snapshots: snapshot::Snapshots::default(),
+        kept,
+        edits: tokio::sync::Mutex::default(),
+    });
     let serve = axum::serve(listener, router(app, &config)).with_graceful_shutdown(stop.clone().cancelled_owned());
     let result = tokio::select! {
         result = serve.into_future() => result,
@@ -112,6 +131,11 @@ fn router(app: Arc<App>, config: &Config) -> Router {
         .route("/api/v1/sessions", get(api::sessions))
         .route("/api/v1/sessions/{id}", delete(api::end_session))
         .route("/api/v1/streams", get(api::streams))
+        .route("/api/v1/streams/{name}", get(api::stream))
+        .route("/api/v1/streams/{name}/snapshot.jpg", get(snapshot::show))
+        .route("/api/v1/sync", get(api::sync))
+        .route("/api/v1/cameras", get(cameras::list).post(cameras::add))
+        .route("/api/v1/cameras/{name}", get(cameras::show).patch(cameras::change).delete(cameras::remove))
         .route("/api/v1/info", get(api::info))
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))

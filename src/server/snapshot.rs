@@ -8,14 +8,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::IntoResponse;
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::thumbnail;
 use image::{ExtendedColorType, ImageBuffer, Luma};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use yuv::{YuvPlanarImage, YuvRange, YuvStandardMatrix, yuv420_to_rgb};
 
+use super::App;
 use super::error::ApiError;
 use crate::media::{I420Frame, Plane};
+use crate::pipeline::PipelineError;
 
 /// How long a picture is as good as a new one.
 const FRESH: Duration = Duration::from_millis(200);
@@ -46,6 +51,29 @@ pub(super) struct Snapshots {
     cells: Mutex<HashMap<Wish, Cell>>,
     room: Semaphore,
     makers: Arc<Semaphore>,
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Result<impl IntoResponse, ApiError> {
+    let annotated = match query.get("video").map(String::as_str) {
+        None | Some("annotated") => true,
+        Some("original") => false,
+        Some(_) => return Err(ApiError::bad_request("video: annotated or original is possible")),
+    };
+    let width = query.get("width").map(|width| width.parse::<usize>().ok().filter(|width| *width > 0)).map_or(
+        Ok(None),
+        |width| {
+            width.map(Some).ok_or_else(|| ApiError::bad_request("width: a number of pixels is expected, from 16 on"))
+        },
+    )?;
+    let stream = app.pipeline.stream(&name).ok_or_else(|| PipelineError::NoSuchStream(name.clone()))?;
+    let wish = Wish { stream: name, annotated, width };
+    let take = move || stream.snapshot(annotated).map(|snapshot| snapshot.picture);
+    let jpeg = app.snapshots.get(wish, take).await?;
+    Ok(([(header::CONTENT_TYPE, "image/jpeg"), (header::CACHE_CONTROL, "no-store")], jpeg))
 }
 
 impl Default for Snapshots {
