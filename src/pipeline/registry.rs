@@ -11,8 +11,10 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::options::{Config, PipelineError};
+use super::parts::{StreamOptions, StreamParts};
 use super::session::{Parts, Publisher, Session, SessionStatus};
-use super::stream::{Stream, StreamStatus};
+use super::status::StreamStatus;
+use super::stream::Stream;
 use super::video::lock;
 use crate::annotate;
 use crate::detect::{Pool, Settings};
@@ -136,14 +138,15 @@ impl Pipeline {
     fn start_session(self: &Arc<Self>, id: &str, name: &Arc<str>, answered: Answered) -> Result<(), PipelineError> {
         let Answered { connection, events, video_out, audio_out, channel_possible, .. } = answered;
         let publisher = Publisher::default();
-        let stream = Stream::start(
-            name,
-            &self.pool,
-            self.settings.clone(),
-            &self.config,
-            &self.encode,
-            publisher.keyframe_request(),
-        )?;
+        let stream = Stream::start(StreamParts {
+            name: Arc::clone(name),
+            pool: &self.pool,
+            settings: self.settings.clone(),
+            config: &self.config,
+            encode: &self.encode,
+            keyframes: publisher.keyframe_request(),
+            options: StreamOptions::default(),
+        })?;
         let session = Session::new(id.to_owned(), stream, connection, &self.stop);
         {
             let mut sessions = lock(&self.sessions);

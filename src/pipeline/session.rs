@@ -20,7 +20,7 @@ use crate::peer::{
     VideoOut,
 };
 use crate::sink::message::{ErrorCode, ErrorMessage, MessageError};
-use crate::sink::{MessageQueue, serve_channel, serve_viewer};
+use crate::sink::{MessageQueue, VideoChoice, serve_channel, serve_viewer};
 use crate::source::publisher::{IngestCounters, ingest};
 
 /// How long after SCTP came up the client may take to make the channel, before we do.
@@ -332,13 +332,13 @@ impl Session {
     }
 
     fn serve_video(&self, out: VideoOut, tasks: &mut JoinSet<()>) {
-        out.on_keyframe_request(self.stream.viewer_keyframe_request());
-        let feed = self.stream.watch();
+        let feed = self.stream.watch(VideoChoice::Annotated);
+        out.on_keyframe_request(feed.keyframe_request());
         let stream = Arc::clone(&self.stream);
         let name = Arc::clone(stream.name());
         let messages = Arc::clone(&self.messages);
         let serve = async move {
-            serve_viewer(feed, out, name, messages, move |_, ledger| stream.frame_sent(ledger)).await;
+            serve_viewer(feed, out, name, messages, move |frame, ledger| stream.frame_sent(frame, ledger)).await;
         };
         tasks.spawn(serve.in_current_span());
     }
