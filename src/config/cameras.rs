@@ -46,7 +46,7 @@ pub(super) fn put(cameras: &mut BTreeMap<String, CameraConfig>, flags: &[CameraF
         }
         match cameras.get_mut(name) {
             Some(camera) => camera.url = address,
-            None => drop(cameras.insert(name.to_owned(), CameraConfig::new(address))),
+            None => drop(cameras.insert(name.to_owned(), CameraConfig::at(address))),
         }
         names.push(name.to_owned());
     }

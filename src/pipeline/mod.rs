@@ -1,24 +1,35 @@
 //! The only room that knows the order: source → decode → detect → annotate → encode → sink.
 //!
-//! Belongs here: the threads and tasks of a stream, who starts and ends them, the registries of streams and sessions,
-//! and what is counted on the way. Does not belong here: the work itself, which each room does, and HTTP.
+//! Belongs here: the threads and tasks of a stream, who starts and ends them, the registries of streams, sessions and
+//! cameras, and what is counted on the way. Does not belong here: the work itself, which each room does, and HTTP.
 
-mod camera_config;
+mod admit;
+mod camera;
+mod cameras;
 mod inbox;
 mod metrics;
+mod names;
 mod options;
 mod parts;
+mod redact;
 mod registry;
 mod session;
 mod status;
 mod stream;
+mod streams;
+mod sync;
 mod video;
 
 pub use crate::sink::VideoChoice;
-pub use camera_config::{CameraConfig, check_name, hide_secrets};
+pub use admit::Accepted;
+pub use cameras::{CameraConfig, CameraReport, Changes, Origin};
+pub use names::check_name;
 pub use options::{Config, Mode, PipelineError};
 pub use parts::{Signal, StreamOptions, StreamParts};
-pub use registry::{Accepted, Pipeline, ServerInfo};
-pub use session::{SessionState, SessionStatus};
+pub use redact::hide_secrets;
+pub use registry::{Pipeline, ServerInfo, StreamReport};
+pub use session::{Role, SessionState, SessionStatus};
 pub use status::{ClockSkew, Snapshot, StreamStatus, Timeline, VideoStatus};
 pub use stream::Stream;
+pub use streams::StreamKind;
+pub use sync::{Basis, PairSync, StreamSync, SyncReport};
