@@ -126,7 +126,8 @@ async fn publish(mut out: VideoOut, file: H264File) -> anyhow::Result<()> {
             }
             tokio::time::sleep_until((round_began + unit.decode_time).into()).await;
             newest = newest.max(unit.rtp_timestamp);
-            out.send(&packetize(&unit.data), timestamp_began.wrapping_add(unit.rtp_timestamp)).await?;
+            let timestamp = timestamp_began.wrapping_add(unit.rtp_timestamp);
+            out.send(&packetize(&unit.data), timestamp, None).await?;
         }
         let ticks = |time: Duration| u32::try_from(time.as_micros() * u128::from(VIDEO_CLOCK_HZ) / 1_000_000);
         // Where there are B-frames, the newest picture is shown later than the last unit was sent.

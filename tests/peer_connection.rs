@@ -56,7 +56,7 @@ fn access_unit(fill: u8) -> Bytes {
 
 async fn send_until_seen(out: &mut VideoOut, events: &mut mpsc::Receiver<ConnectionEvent>) -> VideoIn {
     // A track is announced by its first packet.
-    out.send(&packetize(&access_unit(7)), 1000).await.unwrap();
+    out.send(&packetize(&access_unit(7)), 1000, None).await.unwrap();
     match wait_for(events, |event| matches!(event, ConnectionEvent::Video(_))).await {
         ConnectionEvent::Video(video) => video,
         _ => unreachable!(),
@@ -94,7 +94,7 @@ async fn the_last_packet_of_a_frame_is_noted_when_it_has_left() {
     let mut out = ends.server.video_out.take().unwrap();
     let mut sent = out.take_sent().unwrap();
     for timestamp in [3000, 6000] {
-        out.send(&packetize(&access_unit(1)), timestamp).await.unwrap();
+        out.send(&packetize(&access_unit(1)), timestamp, None).await.unwrap();
         let note = tokio::time::timeout(LIMIT, sent.recv()).await.unwrap().unwrap();
         assert_eq!(note.rtp_timestamp, timestamp);
     }
@@ -139,7 +139,7 @@ async fn two_peers_share_the_port_without_mixing() {
     let mut first_out = first.client.video_out.take().unwrap();
     let mut second_out = second.client.video_out.take().unwrap();
     let mut first_in = send_until_seen(&mut first_out, &mut first.server.events).await;
-    second_out.send(&packetize(&access_unit(9)), 2000).await.unwrap();
+    second_out.send(&packetize(&access_unit(9)), 2000, None).await.unwrap();
     let event = wait_for(&mut second.server.events, |event| matches!(event, ConnectionEvent::Video(_))).await;
     let ConnectionEvent::Video(mut second_in) = event else { unreachable!() };
     assert_eq!(first_in.recv().await.unwrap().timestamp, 1000);

@@ -94,7 +94,7 @@ pub async fn publish(url: &str, clip: Arc<Clip>, fps: u32, duration: Duration) -
         pace.tick().await;
         let payloads = &clip.payloads[sent % clip.payloads.len()];
         let timestamp = u32::try_from(sent).expect("a short run").wrapping_mul(90_000 / fps);
-        out.send(payloads, timestamp).await.expect("the connection stands");
+        out.send(payloads, timestamp, None).await.expect("the connection stands");
         sent += 1;
     }
     done.store(true, Ordering::Relaxed);
@@ -116,7 +116,7 @@ async fn read(channel: Channel, start: Instant, done: Arc<AtomicBool>) -> (Vec<S
                 let stage = |name: &str| ledger[name].as_f64().unwrap_or(0.0);
                 frames.push(Seen {
                     at: start.elapsed(),
-                    added: ["queue", "decode", "render_wait", "draw", "encode", "send"].map(stage).iter().sum(),
+                    added: message["server_added_ms"].as_f64().unwrap_or(f64::NAN),
                     encode: stage("encode"),
                     decode: stage("decode"),
                     age: message["age_ms"].as_f64(),

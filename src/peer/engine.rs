@@ -1,8 +1,8 @@
 //! Connections from offers, and offers of our own: codecs, extensions, interceptors, the shared port.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rtc::ice::mdns::MulticastDnsMode;
@@ -18,17 +18,18 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::{PeerConnection, PeerConnectionBuilder, RTCSessionDescription, SettingEngineBuilder};
 use webrtc::rtp_transceiver::RtpSender;
 
-use super::channel::{Channel, SEND_BUFFER_BYTES};
-use super::codecs::{H264_PROFILES, OPUS_PAYLOAD_TYPE, PLAYOUT_DELAY_URI, h264, media_and_interceptors, opus};
-use super::connection::{Connection, ConnectionEvent, Handler};
-use super::mux::{self, Mux, PeerRuntime, Route};
-use super::sdp::{self, Direction};
+use super::channel::SEND_BUFFER_BYTES;
+use super::codecs::{
+    ABS_CAPTURE_TIME_URI, H264_PROFILES, PLAYOUT_DELAY_URI, audio, audio_codec, h264, media_and_interceptors,
+};
+use super::connection::{Connection, ConnectionEvent, Handler, Remote};
+use super::mux::{self, Mux, PeerRuntime};
+use super::sdp::{self, Direction, Role};
 use super::tap::Tap;
 use super::tracks::{AudioOut, VideoOut};
-use super::{CHANNEL_LABEL, Config, PeerError};
+use super::{Config, PeerError};
+use crate::media::AudioCodec;
 
-/// Host candidates are there within milliseconds; longer than this and something is broken.
-const GATHERING_LIMIT: Duration = Duration::from_secs(2);
 /// Nothing heard for this long: disconnected; for this much longer: failed. With keep-alives at each second a killed
 /// browser is noticed within five.
 const ICE_DISCONNECTED: Duration = Duration::from_secs(2);
@@ -61,31 +62,9 @@ pub struct Answered {
     pub channel_possible: bool,
 }
 
-/// A connection of our own making, before it is answered.
-pub struct Offered {
-    /// Our offer: one video section `sendrecv`, and a datachannel.
-    pub sdp: String,
-    /// The connection.
-    pub connection: Connection,
-    /// What happens on it.
-    pub events: mpsc::Receiver<ConnectionEvent>,
-    /// The datachannel; it opens once connected.
-    pub channel: Channel,
-    sender: Arc<dyn RtpSender>,
-    out: Outgoing,
-}
-
-struct Outgoing {
-    track: Arc<TrackLocalStaticRTP>,
-    ssrc: u32,
-}
-
-struct Parts {
-    inner: Arc<dyn PeerConnection>,
-    route: Arc<Route>,
-    tap: Arc<Tap>,
-    gathered: Arc<Notify>,
-    events: mpsc::Receiver<ConnectionEvent>,
+pub(super) struct Outgoing {
+    pub(super) track: Arc<TrackLocalStaticRTP>,
+    pub(super) ssrc: u32,
 }
 
 impl Engine {
@@ -133,75 +112,50 @@ impl Engine {
         ]
     }
 
-    /// Answers an offer. The annotated video goes where the offer first receives any: a `sendrecv` section, else a
-    /// `recvonly` one.
+    /// Answers an offer of somebody who sends video. The annotated video goes where the offer first receives any: a
+    /// `sendrecv` section, else a `recvonly` one.
     ///
     /// # Errors
     /// When the offer cannot be read or has nothing that we can take, with the reason.
     pub async fn answer(&self, offer: &str) -> Result<Answered, PeerError> {
-        let wanted = sdp::read_offer(offer)?;
-        let parts = self.build(true).await?;
-        let connection = self.connection(&parts);
-        let offer = RTCSessionDescription::offer(sdp::share_transport(offer).into_owned())?;
-        connection.inner.set_remote_description(offer).await?;
+        self.answer_as(offer, Role::Both).await
+    }
 
-        // Audio in the video's stream would hold the video back for lip-sync: each has a stream of its own.
-        let video = outgoing(RtpCodecKind::Video, "sightline-video", h264(H264_PROFILES[0].1));
-        let video_sender = attach(&connection.inner, &wanted.video, &video).await?;
-        let audio = outgoing(RtpCodecKind::Audio, "sightline-audio", opus());
-        let audio_sender = attach(&connection.inner, &wanted.audio, &audio).await?;
+    /// Answers an offer as its role has it: nothing is sent to a publisher, and nothing is taken from a viewer.
+    ///
+    /// # Errors
+    /// As [`Engine::answer`].
+    pub async fn answer_as(&self, offer: &str, role: Role) -> Result<Answered, PeerError> {
+        let wanted = sdp::read_offer(offer, role)?;
+        let shared = sdp::share_transport(offer);
+        let offer = sdp::for_role(&shared, role).into_owned();
+        let (connection, events) = self.connection(true).await?;
+        connection.inner.set_remote_description(RTCSessionDescription::offer(offer.clone())?).await?;
 
+        let (mut video_out, mut audio_out) = (None, None);
+        if role != Role::Publisher {
+            // Audio in the video's stream would hold the video back for lip-sync: each has a stream of its own.
+            let video = outgoing(RtpCodecKind::Video, "sightline-video", h264(H264_PROFILES[0].1));
+            let audio = outgoing(RtpCodecKind::Audio, "sightline-audio", audio(AudioCodec::Opus));
+            video_out = attach(&connection.inner, &wanted.video, &video).await?.map(|sender| (sender, video));
+            audio_out = attach(&connection.inner, &wanted.audio, &audio).await?.map(|sender| (sender, audio));
+        }
         let answer = connection.inner.create_answer(None).await?;
         connection.inner.set_local_description(answer).await?;
-        let sdp = self.gathered_description(&parts).await?;
-        let video_out = match video_sender {
-            Some(sender) => Some(video_out(sender, video, Arc::clone(&parts.tap)).await?),
+        let mut sdp = connection.gathered_description().await?;
+        if role != Role::Both {
+            sdp = sdp::mux_only(&sdp);
+        }
+        *connection.remote.lock().await = Some(Remote::new(offer)?);
+        let video_out = match video_out {
+            Some((sender, video)) => Some(self::video_out(&*sender, video, &connection.tap).await?),
             None => None,
         };
-        let audio_out = match audio_sender {
-            Some(sender) => {
-                let parameters = sender.get_parameters().await?.rtp_parameters;
-                let payload_type = parameters.codecs.first().map_or(OPUS_PAYLOAD_TYPE, |codec| codec.payload_type);
-                Some(AudioOut { track: audio.track, ssrc: audio.ssrc, payload_type })
-            }
+        let audio_out = match audio_out {
+            Some((sender, audio)) => Some(self::audio_out(&*sender, audio).await?),
             None => None,
         };
-        Ok(Answered {
-            sdp,
-            connection,
-            events: parts.events,
-            video_out,
-            audio_out,
-            channel_possible: wanted.application,
-        })
-    }
-
-    /// Makes an offer: one video section that sends and receives, and the `detections` channel.
-    ///
-    /// An engine that offers to another one of ours should do so once: both ends share a port among all connections, and
-    /// two between the same pair of ports could not be told apart.
-    ///
-    /// # Errors
-    /// When the stack refuses.
-    pub async fn offer(&self) -> Result<Offered, PeerError> {
-        self.offer_with_channel(CHANNEL_LABEL).await
-    }
-
-    /// The same with a datachannel of another name: the other side may then make the `detections` channel.
-    ///
-    /// # Errors
-    /// As [`Engine::offer`].
-    pub async fn offer_with_channel(&self, label: &str) -> Result<Offered, PeerError> {
-        let parts = self.build(false).await?;
-        let connection = self.connection(&parts);
-        let out = outgoing(RtpCodecKind::Video, "client-video", h264(H264_PROFILES[0].1));
-        let track: Arc<dyn TrackLocal> = Arc::clone(&out.track) as Arc<dyn TrackLocal>;
-        let sender = connection.inner.add_track(track).await?;
-        let channel = connection.create_channel_named(label).await?;
-        let offer = connection.inner.create_offer(None).await?;
-        connection.inner.set_local_description(offer).await?;
-        let sdp = self.gathered_description(&parts).await?;
-        Ok(Offered { sdp, connection, events: parts.events, channel, sender, out })
+        Ok(Answered { sdp, connection, events, video_out, audio_out, channel_possible: wanted.application })
     }
 
     /// Ends the readers of the shared port.
@@ -209,17 +163,11 @@ impl Engine {
         self.mux.stop();
     }
 
-    fn connection(&self, parts: &Parts) -> Connection {
-        Connection {
-            inner: Arc::clone(&parts.inner),
-            mux: Arc::clone(&self.mux),
-            route: Arc::clone(&parts.route),
-            tap: Arc::clone(&parts.tap),
-            closed: AtomicBool::new(false),
-        }
-    }
-
-    async fn build(&self, answering: bool) -> Result<Parts, PeerError> {
+    /// A connection that nothing has been said on yet.
+    pub(super) async fn connection(
+        &self,
+        answering: bool,
+    ) -> Result<(Connection, mpsc::Receiver<ConnectionEvent>), PeerError> {
         let tap = Tap::new();
         let route = self.mux.route(Arc::clone(&tap));
         let (media, registry) = media_and_interceptors(&tap)?;
@@ -247,43 +195,22 @@ impl Engine {
             .with_data_channel_send_buffer_limit(SEND_BUFFER_BYTES)
             .build()
             .await?;
-        Ok(Parts { inner: Arc::new(inner), route, tap, gathered, events })
-    }
-
-    /// The local description once all candidates are in it, with the shared port; from here on checks find the peer.
-    async fn gathered_description(&self, parts: &Parts) -> Result<String, PeerError> {
-        if tokio::time::timeout(GATHERING_LIMIT, parts.gathered.notified()).await.is_err() {
-            tracing::warn!("gathering of host candidates is not complete; answering with those that are there");
-        }
-        let local = parts.inner.local_description().await.ok_or(PeerError::Closed)?;
-        let ufrag = sdp::ufrag(&local.sdp)
-            .ok_or_else(|| PeerError::BadDescription("our own description has no ice-ufrag".to_owned()))?;
-        self.mux.register(&ufrag, &parts.route);
-        Ok(sdp::rewrite_candidates(&local.sdp, self.mux.port(), &self.public))
-    }
-}
-
-impl Offered {
-    /// Takes the other side's answer. From here on media can flow once the connection stands.
-    ///
-    /// # Errors
-    /// When the answer cannot be read, or accepts no video.
-    pub async fn accept(self, answer: &str) -> Result<Answered, PeerError> {
-        let description = RTCSessionDescription::answer(answer.to_owned())?;
-        self.connection.inner.set_remote_description(description).await?;
-        let video_out = video_out(self.sender, self.out, Arc::clone(&self.connection.tap)).await?;
-        Ok(Answered {
-            sdp: answer.to_owned(),
-            connection: self.connection,
-            events: self.events,
-            video_out: Some(video_out),
-            audio_out: None,
-            channel_possible: true,
-        })
+        let connection = Connection {
+            inner: Arc::new(inner),
+            mux: Arc::clone(&self.mux),
+            route,
+            tap,
+            gathered,
+            public: self.public.clone(),
+            remote: tokio::sync::Mutex::default(),
+            generation: Mutex::default(),
+            closed: AtomicBool::new(false),
+        };
+        Ok((connection, events))
     }
 }
 
-async fn video_out(sender: Arc<dyn RtpSender>, out: Outgoing, tap: Arc<Tap>) -> Result<VideoOut, PeerError> {
+pub(super) async fn video_out(sender: &dyn RtpSender, out: Outgoing, tap: &Arc<Tap>) -> Result<VideoOut, PeerError> {
     let parameters = sender.get_parameters().await?.rtp_parameters;
     let is_h264 = |codec: &&RTCRtpCodecParameters| codec.rtp_codec.mime_type.eq_ignore_ascii_case(MIME_TYPE_H264);
     let constrained = |codec: &&RTCRtpCodecParameters| codec.rtp_codec.sdp_fmtp_line.to_lowercase().contains("42e0");
@@ -294,24 +221,33 @@ async fn video_out(sender: Arc<dyn RtpSender>, out: Outgoing, tap: Arc<Tap>) -> 
         .find(constrained)
         .or_else(|| parameters.codecs.iter().find(is_h264))
         .ok_or_else(|| PeerError::NoCommonCodec("the negotiation left no H264".to_owned()))?;
-    let playout_delay = parameters
-        .header_extensions
-        .iter()
-        .find(|extension| extension.uri == PLAYOUT_DELAY_URI)
-        .and_then(|extension| u8::try_from(extension.id).ok());
+    let extension = |uri: &str| {
+        let found = parameters.header_extensions.iter().find(|extension| extension.uri == uri);
+        found.and_then(|extension| u8::try_from(extension.id).ok())
+    };
     let sent = tap.watch_video_out(out.ssrc);
     Ok(VideoOut {
         track: out.track,
         ssrc: out.ssrc,
         payload_type: codec.payload_type,
-        playout_delay,
+        playout_delay: extension(PLAYOUT_DELAY_URI),
+        capture_time: extension(ABS_CAPTURE_TIME_URI),
+        capture_told: None,
         sequence_number: rand::random(),
         sent: Some(sent),
-        tap,
+        tap: Arc::clone(tap),
     })
 }
 
-fn outgoing(kind: RtpCodecKind, stream: &str, codec: RTCRtpCodec) -> Outgoing {
+async fn audio_out(sender: &dyn RtpSender, out: Outgoing) -> Result<AudioOut, PeerError> {
+    let codecs = sender.get_parameters().await?.rtp_parameters.codecs;
+    let payload_type =
+        |codec: &RTCRtpCodecParameters| Some((audio_codec(&codec.rtp_codec.mime_type)?, codec.payload_type));
+    let payload_types = codecs.iter().filter_map(payload_type).collect();
+    Ok(AudioOut { track: out.track, ssrc: out.ssrc, payload_types, sequence_number: rand::random(), dropped: 0 })
+}
+
+pub(super) fn outgoing(kind: RtpCodecKind, stream: &str, codec: RTCRtpCodec) -> Outgoing {
     let ssrc = rand::random::<u32>().max(1);
     let encoding = RTCRtpEncodingParameters {
         rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), ..RTCRtpCodingParameters::default() },

@@ -8,7 +8,9 @@ mod channel;
 mod codecs;
 mod connection;
 mod engine;
+mod fragment;
 mod mux;
+mod offer;
 mod sdp;
 mod stun;
 mod tap;
@@ -18,8 +20,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 pub use channel::{Channel, ChannelEvent};
-pub use connection::{Connection, ConnectionEvent, ConnectionState};
-pub use engine::{Answered, Engine, Offered};
+pub use connection::{Connection, ConnectionEvent, ConnectionState, Patched};
+pub use engine::{Answered, Engine};
+pub use offer::Offered;
+pub use sdp::Role;
 pub use tap::{NetworkStats, Sent};
 pub use tracks::{AudioIn, AudioOut, VideoIn, VideoOut, packetize};
 
@@ -67,6 +71,12 @@ pub enum PeerError {
     /// There is video, but in no codec that is understood.
     #[error("{0}")]
     NoCommonCodec(String),
+    /// An SDP fragment that cannot be read, or has no meaning for this connection.
+    #[error("{0}")]
+    BadFragment(String),
+    /// The fragment is for another ICE generation than the current one.
+    #[error("the ETag is not the session's current one: an ICE restart came between")]
+    OtherGeneration,
     /// The WebRTC stack refused.
     #[error("WebRTC: {0}")]
     Stack(#[from] rtc::shared::error::Error),

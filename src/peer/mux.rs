@@ -129,9 +129,12 @@ impl Mux {
         })
     }
 
-    /// From now on, checks that name `ufrag` are `route`'s.
+    /// From now on, checks that name `ufrag` are `route`'s. A fragment that it had before (an ICE restart gives a new one)
+    /// teaches no address any more; the peer is still known at those that it taught.
     pub(super) fn register(&self, ufrag: &str, route: &Arc<Route>) {
-        lock(&self.routes).by_ufrag.insert(ufrag.to_owned(), Arc::clone(route));
+        let mut routes = lock(&self.routes);
+        routes.by_ufrag.retain(|_, known| known.id != route.id);
+        routes.by_ufrag.insert(ufrag.to_owned(), Arc::clone(route));
     }
 
     /// Forgets everything about a peer.
@@ -460,6 +463,23 @@ mod tests {
         mux.forget(&b);
         mux.deliver(0, from, &media, Instant::now());
         assert_eq!(mux.counters.unknown.load(Ordering::Relaxed), 3);
+        mux.stop();
+    }
+
+    #[tokio::test]
+    async fn after_an_ice_restart_the_new_fragment_counts() {
+        let mux = Mux::bind(&[IpAddr::V4(Ipv4Addr::LOCALHOST)], 0).unwrap();
+        let route = mux.route(Tap::new());
+        mux.register("aaaa", &route);
+        let [old, new, other]: [SocketAddr; 3] =
+            ["127.0.0.1:4000", "127.0.0.1:4001", "127.0.0.1:4002"].map(|at| at.parse().unwrap());
+        mux.deliver(0, old, &check("aaaa"), Instant::now());
+        mux.register("bbbb", &route);
+        mux.deliver(0, new, &check("bbbb"), Instant::now());
+        mux.deliver(0, old, &check("aaaa"), Instant::now());
+        assert_eq!(lock(&route.inboxes[0]).datagrams.len(), 3, "also from the address that is known");
+        mux.deliver(0, other, &check("aaaa"), Instant::now());
+        assert_eq!(mux.counters.unknown.load(Ordering::Relaxed), 1, "the old fragment teaches nothing any more");
         mux.stop();
     }
 

@@ -7,9 +7,21 @@ use rtc::sdp::description::media::MediaDescription;
 use webrtc::peer_connection::RTCSessionDescription;
 
 use super::PeerError;
+use super::fragment::Credentials;
 
 /// Sections beyond this are nobody's offer.
 const MAX_SECTIONS: usize = 32;
+
+/// What the other side of an offer is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It sends video and may take video back on the same connection (`/offer`).
+    Both,
+    /// It only sends (WHIP, RFC 9725): the answer receives.
+    Publisher,
+    /// It only receives (WHEP): the answer sends.
+    Viewer,
+}
 
 /// What a section of the offer allows us to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +45,7 @@ pub(super) struct Offer {
 }
 
 /// Reads an offer and says what is wrong with it, in words for whoever wrote the page.
-pub(super) fn read_offer(sdp: &str) -> Result<Offer, PeerError> {
+pub(super) fn read_offer(sdp: &str, role: Role) -> Result<Offer, PeerError> {
     let bad = |why: &dyn std::fmt::Display| PeerError::BadDescription(format!("the SDP cannot be read: {why}"));
     let description = RTCSessionDescription::offer(sdp.to_owned()).map_err(|error| bad(&error))?;
     let parsed = description.unmarshal().map_err(|error| bad(&error))?;
@@ -78,12 +90,74 @@ pub(super) fn read_offer(sdp: &str) -> Result<Offer, PeerError> {
                 .to_owned()
         }));
     }
-    if !offer.video.iter().any(|section| section.sends) {
+    fits_role(&offer, role)?;
+    Ok(offer)
+}
+
+fn fits_role(offer: &Offer, role: Role) -> Result<(), PeerError> {
+    let sending = |sections: &Sections| sections.iter().filter(|section| section.sends).count();
+    if role == Role::Viewer {
+        if !offer.video.iter().any(|section| section.receives) {
+            return Err(PeerError::NoVideo(
+                "no video section of the offer receives: its direction must be recvonly or sendrecv".to_owned(),
+            ));
+        }
+        return Ok(());
+    }
+    if sending(&offer.video) == 0 {
         return Err(PeerError::NoVideo(
             "no video section of the offer sends: its direction must be sendrecv or sendonly".to_owned(),
         ));
     }
-    Ok(offer)
+    // One track of each kind, and nothing that is refused silently (RFC 9725 §4.4.2 and §4.4.3).
+    if role == Role::Publisher && (sending(&offer.video) > 1 || sending(&offer.audio) > 1) {
+        return Err(PeerError::NoVideo("a publisher sends one video track and at most one audio track".to_owned()));
+    }
+    Ok(())
+}
+
+/// The offer with each section's direction as the role has it: what a player or a publisher may offer beyond that (RFC 9725
+/// §4.2) is answered as if it were not there.
+pub(super) fn for_role(offer: &str, role: Role) -> Cow<'_, str> {
+    if role == Role::Both {
+        return offer.into();
+    }
+    let (head, sections) = split(offer);
+    let mut lines: Vec<&str> = head;
+    for section in &sections {
+        let media = section.first().is_some_and(|line| line.starts_with("m=video") || line.starts_with("m=audio"));
+        if !media {
+            lines.extend(section);
+            continue;
+        }
+        let is = |name: &str| section.iter().any(|line| line.strip_prefix("a=") == Some(name));
+        let (sends, receives) = match (is("sendonly"), is("recvonly"), is("inactive")) {
+            (true, ..) => (true, false),
+            (_, true, _) => (false, true),
+            (_, _, true) => (false, false),
+            _ => (true, true),
+        };
+        let direction = match role {
+            Role::Viewer if receives => "a=recvonly",
+            Role::Publisher if sends => "a=sendonly",
+            _ => "a=inactive",
+        };
+        let directions = ["a=sendonly", "a=recvonly", "a=inactive", "a=sendrecv"];
+        lines.extend(section.iter().filter(|line| !directions.contains(line)));
+        lines.push(direction);
+    }
+    lines.push("");
+    lines.join("\r\n").into()
+}
+
+/// An answer that says in each media section that RTCP has no port of its own (RFC 8858 §3, as RFC 9725 §4.4.1 asks).
+pub(super) fn mux_only(answer: &str) -> String {
+    let has_it = answer.contains("a=rtcp-mux-only");
+    let line = |line: &str| match line {
+        "a=rtcp-mux" if !has_it => "a=rtcp-mux\r\na=rtcp-mux-only\r\n".to_owned(),
+        other => format!("{other}\r\n"),
+    };
+    answer.lines().map(line).collect()
 }
 
 const NEITHER: Direction = Direction { sends: false, receives: false };
@@ -135,16 +209,7 @@ const TRANSPORT: [&str; 5] = ["a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:", "a
 /// of different kinds, and aiortc always), as one whose sections share the transport of the first: we accept the bundle,
 /// and that is the one that all of them will use (RFC 9143 §7.3.1). The WebRTC stack takes no other.
 pub(super) fn share_transport(offer: &str) -> Cow<'_, str> {
-    let mut parts: Vec<Vec<&str>> = vec![Vec::new()];
-    for line in offer.lines() {
-        if line.starts_with("m=") {
-            parts.push(Vec::new());
-        }
-        if let Some(part) = parts.last_mut() {
-            part.push(line.trim_end());
-        }
-    }
-    let Some((head, sections)) = parts.split_first() else { return offer.into() };
+    let (head, sections) = split(offer);
     let Some(bundle) = head.iter().find_map(|line| line.strip_prefix("a=group:BUNDLE ")) else { return offer.into() };
     let mids: Vec<&str> = bundle.split(' ').collect();
     let mid =
@@ -161,7 +226,7 @@ pub(super) fn share_transport(offer: &str) -> Cow<'_, str> {
     }
     let of_transport = |line: &str| TRANSPORT.iter().any(|key| line.starts_with(key));
     let mut lines = head.clone();
-    for section in sections {
+    for section in &sections {
         if differs(section) {
             let candidates = ["a=candidate:", "a=end-of-candidates"];
             let dropped = |line: &str| of_transport(line) || candidates.iter().any(|key| line.starts_with(key));
@@ -175,9 +240,22 @@ pub(super) fn share_transport(offer: &str) -> Cow<'_, str> {
     lines.join("\r\n").into()
 }
 
-/// The first ICE user fragment of a description (RFC 8839 §5.4).
-pub(super) fn ufrag(sdp: &str) -> Option<String> {
-    sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).map(|value| value.trim().to_owned())
+/// The lines of a description: those of the session, and those of each section from its `m=` on.
+pub(super) fn split(sdp: &str) -> (Vec<&str>, Vec<Vec<&str>>) {
+    let (mut head, mut sections) = (Vec::new(), Vec::<Vec<&str>>::new());
+    for line in sdp.lines().map(str::trim_end) {
+        if line.starts_with("m=") {
+            sections.push(Vec::new());
+        }
+        sections.last_mut().unwrap_or(&mut head).push(line);
+    }
+    (head, sections)
+}
+
+/// The first ICE credentials of a description (RFC 8839 §5.4).
+pub(super) fn credentials(sdp: &str) -> Option<Credentials> {
+    let value = |key: &str| sdp.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim().to_owned());
+    Some(Credentials { ufrag: value("a=ice-ufrag:")?, pwd: value("a=ice-pwd:")? })
 }
 
 /// Puts the shared port into the host candidates of a description of ours, and adds one for each public address behind
@@ -260,39 +338,75 @@ mod tests {
             video("sendonly", "H264", MODE_1),
             video("recvonly", "H264", MODE_1)
         );
-        let offer = read_offer(&sdp).unwrap();
+        let offer = read_offer(&sdp, Role::Both).unwrap();
         assert_eq!(
             offer.video,
             [Direction { sends: true, receives: false }, Direction { sends: false, receives: true }]
         );
         assert!(offer.application && offer.audio.is_empty());
-        assert_eq!(ufrag(&sdp).as_deref(), Some("abcd"));
+        assert_eq!(credentials(&sdp).unwrap().ufrag, "abcd");
     }
 
     #[test]
     fn an_offer_without_video_says_what_to_add() {
-        let error = read_offer(HEAD).unwrap_err();
+        let error = read_offer(HEAD, Role::Both).unwrap_err();
         assert!(matches!(&error, PeerError::NoVideo(why) if why.contains("transceiver")), "{error}");
     }
 
     #[test]
     fn packetization_mode_0_alone_is_refused_with_the_reason() {
         for fmtp in ["profile-level-id=42e01f", "packetization-mode=0;profile-level-id=42e01f"] {
-            let error = read_offer(&format!("{HEAD}{}", video("sendrecv", "H264", fmtp))).unwrap_err();
+            let error = read_offer(&format!("{HEAD}{}", video("sendrecv", "H264", fmtp)), Role::Both).unwrap_err();
             assert!(matches!(&error, PeerError::NoCommonCodec(why) if why.contains("packetization-mode=1")), "{error}");
         }
     }
 
     #[test]
     fn a_foreign_codec_is_named() {
-        let error = read_offer(&format!("{HEAD}{}", video("sendrecv", "VP8", "x=1"))).unwrap_err();
+        let error = read_offer(&format!("{HEAD}{}", video("sendrecv", "VP8", "x=1")), Role::Both).unwrap_err();
         assert!(matches!(&error, PeerError::NoCommonCodec(why) if why.contains("VP8")), "{error}");
     }
 
     #[test]
     fn an_offer_that_only_receives_is_no_publisher() {
-        let error = read_offer(&format!("{HEAD}{}", video("recvonly", "H264", MODE_1))).unwrap_err();
+        let error = read_offer(&format!("{HEAD}{}", video("recvonly", "H264", MODE_1)), Role::Both).unwrap_err();
         assert!(matches!(error, PeerError::NoVideo(_)));
+    }
+
+    #[test]
+    fn each_role_asks_for_its_direction() {
+        let offer = |directions: &[&str]| {
+            let sections: String = directions.iter().map(|direction| video(direction, "H264", MODE_1)).collect();
+            format!("{HEAD}{sections}")
+        };
+        for (role, directions, fits) in [
+            (Role::Publisher, &["sendonly"][..], true),
+            (Role::Publisher, &["sendrecv"], true),
+            (Role::Publisher, &["recvonly"], false),
+            (Role::Publisher, &["sendonly", "sendonly"], false),
+            (Role::Viewer, &["recvonly"], true),
+            (Role::Viewer, &["sendrecv"], true),
+            (Role::Viewer, &["sendonly"], false),
+            (Role::Viewer, &["inactive"], false),
+        ] {
+            let read = read_offer(&offer(directions), role);
+            assert_eq!(read.is_ok(), fits, "{role:?} {directions:?}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_role_does_not_allow_is_answered_as_if_it_were_not_offered() {
+        let sdp = format!("{HEAD}{}m=audio 9 X 0\r\na=mid:1\r\n", video("sendrecv", "H264", MODE_1));
+        let directions = |role| {
+            let offer = for_role(&sdp, role).into_owned();
+            assert_eq!(offer.matches("a=mid:").count(), 2, "{offer}");
+            let (_, sections) = split(&offer);
+            let of = |section: &Vec<&str>| section.iter().rfind(|line| !line.is_empty()).map(ToString::to_string);
+            sections.iter().filter_map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(directions(Role::Viewer), ["a=recvonly", "a=recvonly"]);
+        assert_eq!(directions(Role::Publisher), ["a=sendonly", "a=sendonly"]);
+        assert_eq!(for_role(&sdp, Role::Both), sdp);
     }
 
     #[test]
@@ -329,9 +443,13 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(text in "\\PC{0,300}", lines in prop::collection::vec("[a-z]=[ -~]{0,40}", 0..20)) {
-            let _ = read_offer(&text);
-            let _ = read_offer(&lines.join("\r\n"));
-            let _ = read_offer(&format!("{HEAD}{}", lines.join("\r\n")));
+            for role in [Role::Both, Role::Publisher, Role::Viewer] {
+                let _ = read_offer(&text, role);
+                let _ = read_offer(&lines.join("\r\n"), role);
+                let _ = read_offer(&format!("{HEAD}{}", lines.join("\r\n")), role);
+                let _ = for_role(&format!("{text}\r\nm=video\r\n{}", lines.join("\r\n")), role);
+            }
+            let _ = mux_only(&text);
             let _ = share_transport(&format!("a=group:BUNDLE 0 1\r\nm=\r\n{}", lines.join("\r\nm=\r\n")));
             let _ = rewrite_candidates(&lines.join("\r\n"), 1, &["::1".parse().unwrap()]);
         }

@@ -26,13 +26,15 @@ const ARRIVALS: usize = 2048;
 /// How many of our own sender reports are remembered to measure the round trip.
 const REPORTS: usize = 8;
 
-/// The last packet of a frame has been handed to the kernel.
+/// The packets of a frame have been handed to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// The frame's outgoing RTP timestamp.
     pub rtp_timestamp: u32,
-    /// When.
-    pub at: Instant,
+    /// When the first packet was.
+    pub first: Instant,
+    /// When the last packet was.
+    pub last: Instant,
 }
 
 /// What is known of a connection's network, from RTCP and from counting.
@@ -73,8 +75,16 @@ pub(super) struct Tap {
     bytes_out: AtomicU64,
     keyframe_requests: AtomicU64,
     reports: Mutex<Reports>,
-    video_out: OnceLock<(u32, mpsc::Sender<Sent>)>,
+    video_out: OnceLock<VideoNotes>,
     on_keyframe_request: OnceLock<KeyframeRequest>,
+}
+
+/// Where the notes on the outgoing video go, and the frame that is being sent.
+struct VideoNotes {
+    ssrc: u32,
+    sent: mpsc::Sender<Sent>,
+    /// The timestamp of the frame whose first packet has left, and when that was. Only the connection's own task writes.
+    begun: Mutex<Option<(u32, Instant)>>,
 }
 
 /// The fixed header of an RTP packet (RFC 3550 §5.1), as far as it is needed here.
@@ -149,12 +159,19 @@ impl Tap {
     pub(super) fn on_datagram_out(&self, datagram: &[u8], now: Instant) {
         self.bytes_out.fetch_add(datagram.len() as u64, Ordering::Relaxed);
         let Some(header) = rtp_header(datagram) else { return };
-        if let Some((ssrc, sent)) = self.video_out.get()
-            && header.marker
-            && header.ssrc == *ssrc
+        let Some(notes) = self.video_out.get().filter(|notes| notes.ssrc == header.ssrc) else { return };
+        let mut begun = notes.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        // A retransmission of an older frame begins nothing.
+        let newer = |last: u32| header.timestamp.wrapping_sub(last).cast_signed() > 0;
+        if begun.is_none_or(|(timestamp, _)| newer(timestamp)) {
+            *begun = Some((header.timestamp, now));
+        }
+        if header.marker
+            && let Some((timestamp, first)) = *begun
+            && timestamp == header.timestamp
         {
             // A viewer's task that is behind finds the next one: the note of one frame is no reason to wait.
-            let _ = sent.try_send(Sent { rtp_timestamp: header.timestamp, at: now });
+            let _ = notes.sent.try_send(Sent { rtp_timestamp: timestamp, first, last: now });
         }
     }
 
@@ -176,7 +193,7 @@ impl Tap {
     /// Names the outgoing video, and returns where the note of each frame's last packet comes.
     pub(super) fn watch_video_out(&self, ssrc: u32) -> mpsc::Receiver<Sent> {
         let (sender, receiver) = mpsc::channel(64);
-        if self.video_out.set((ssrc, sender)).is_err() {
+        if self.video_out.set(VideoNotes { ssrc, sent: sender, begun: Mutex::default() }).is_err() {
             tracing::error!("a connection has one outgoing video");
         }
         receiver
@@ -226,7 +243,7 @@ impl Tap {
     }
 
     fn on_reception_report(&self, block: &ReceptionReport, now: Instant) {
-        if self.video_out.get().is_none_or(|(ssrc, _)| *ssrc != block.ssrc) {
+        if self.video_out.get().is_none_or(|notes| notes.ssrc != block.ssrc) {
             return;
         }
         let mut reports = self.reports();
@@ -338,15 +355,20 @@ mod tests {
     }
 
     #[test]
-    fn the_last_packet_of_a_frame_is_noted_when_it_leaves() {
+    fn the_first_and_the_last_packet_of_a_frame_are_noted_when_they_leave() {
         let tap = Tap::new();
         let mut sent = tap.watch_video_out(5);
         let now = Instant::now();
+        let later = now + Duration::from_millis(1);
         tap.on_datagram_out(&rtp(false, 1, 900, 5), now);
-        tap.on_datagram_out(&rtp(true, 2, 900, 6), now);
-        tap.on_datagram_out(&rtp(true, 2, 900, 5), now);
-        assert_eq!(sent.try_recv(), Ok(Sent { rtp_timestamp: 900, at: now }));
+        tap.on_datagram_out(&rtp(true, 2, 900, 6), later);
+        tap.on_datagram_out(&rtp(true, 2, 900, 5), later);
+        assert_eq!(sent.try_recv(), Ok(Sent { rtp_timestamp: 900, first: now, last: later }));
         assert!(sent.try_recv().is_err(), "one note: not for the first packet, not for another source");
+        tap.on_datagram_out(&rtp(true, 3, 3900, 5), later);
+        assert_eq!(sent.try_recv(), Ok(Sent { rtp_timestamp: 3900, first: later, last: later }));
+        tap.on_datagram_out(&rtp(true, 2, 900, 5), later);
+        assert!(sent.try_recv().is_err(), "a packet that is sent again is no frame");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use rtc::rtcp;
@@ -18,7 +18,7 @@ use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 
 use super::PeerError;
 use super::tap::{Sent, Tap};
-use crate::media::{KeyframeRequest, RtpPacket, SenderReport};
+use crate::media::{AudioCodec, AudioPacket, KeyframeRequest, RtpPacket, SenderReport};
 
 /// The payload of one RTP packet: with the headers of RTP, its extensions, SRTP, UDP and IPv6 it stays below 1280 bytes,
 /// which every path carries (RFC 8200 §5).
@@ -48,20 +48,15 @@ impl In {
         Self { track, tap, ssrc: Arc::new(AtomicU32::new(0)) }
     }
 
-    async fn recv(&mut self) -> Option<RtpPacket> {
+    /// The next packet with its header, and when it came.
+    async fn recv(&mut self) -> Option<(rtp::Packet, Instant)> {
         loop {
             match self.track.poll().await? {
                 TrackRemoteEvent::OnRtpPacket(packet) => {
-                    let header = packet.header;
+                    let header = &packet.header;
                     self.ssrc.store(header.ssrc, Ordering::Relaxed);
                     let arrived = self.tap.arrival(header.ssrc, header.sequence_number).unwrap_or_else(Instant::now);
-                    return Some(RtpPacket {
-                        sequence_number: header.sequence_number,
-                        timestamp: header.timestamp,
-                        marker: header.marker,
-                        payload: packet.payload,
-                        arrived,
-                    });
+                    return Some((packet, arrived));
                 }
                 TrackRemoteEvent::OnEnded | TrackRemoteEvent::OnError => return None,
                 _ => {}
@@ -104,7 +99,14 @@ impl VideoIn {
 
     /// The next packet, as it comes (reordered and with gaps, if the network made any); `None` when the track ended.
     pub async fn recv(&mut self) -> Option<RtpPacket> {
-        self.inner.recv().await
+        let (rtp::Packet { header, payload }, arrived) = self.inner.recv().await?;
+        Some(RtpPacket {
+            sequence_number: header.sequence_number,
+            timestamp: header.timestamp,
+            marker: header.marker,
+            payload,
+            arrived,
+        })
     }
 
     /// A handle that sends a PLI (RFC 4585 §6.3.1), or a FIR (RFC 5104 §4.3.1) where a PLI was not heeded.
@@ -146,6 +148,10 @@ impl Wording {
     }
 }
 
+/// The payload types of G.711 are fixed (RFC 3551 §6); nothing but these and Opus is negotiated.
+const PCMU_PAYLOAD_TYPE: u8 = 0;
+const PCMA_PAYLOAD_TYPE: u8 = 8;
+
 /// Audio that comes in.
 pub struct AudioIn(In);
 
@@ -155,8 +161,14 @@ impl AudioIn {
     }
 
     /// The next packet; `None` when the track ended.
-    pub async fn recv(&mut self) -> Option<RtpPacket> {
-        self.0.recv().await
+    pub async fn recv(&mut self) -> Option<AudioPacket> {
+        let (rtp::Packet { header, payload }, arrived) = self.0.recv().await?;
+        let codec = match header.payload_type {
+            PCMU_PAYLOAD_TYPE => AudioCodec::Pcmu,
+            PCMA_PAYLOAD_TYPE => AudioCodec::Pcma,
+            _ => AudioCodec::Opus,
+        };
+        Some(AudioPacket { codec, rtp_timestamp: header.timestamp, marker: header.marker, payload, arrived })
     }
 }
 
@@ -167,6 +179,9 @@ pub struct VideoOut {
     pub(super) payload_type: u8,
     /// The negotiated id of the playout-delay extension.
     pub(super) playout_delay: Option<u8>,
+    /// The negotiated id of the abs-capture-time extension.
+    pub(super) capture_time: Option<u8>,
+    pub(super) capture_told: Option<Instant>,
     pub(super) sequence_number: u16,
     pub(super) sent: Option<mpsc::Receiver<Sent>>,
     pub(super) tap: Arc<Tap>,
@@ -175,9 +190,18 @@ pub struct VideoOut {
 impl VideoOut {
     /// Sends one access unit, given as the payloads that [`packetize`] made of it. Only the headers are this viewer's own.
     ///
+    /// `captured` is when the picture was taken, by its sender's wall clock; the viewer is told at each IDR and about once
+    /// a second (abs-capture-time), if it understands that.
+    ///
     /// # Errors
     /// [`PeerError::Closed`] once the connection is gone.
-    pub async fn send(&mut self, payloads: &[Bytes], rtp_timestamp: u32) -> Result<(), PeerError> {
+    pub async fn send(
+        &mut self,
+        payloads: &[Bytes],
+        rtp_timestamp: u32,
+        captured: Option<SystemTime>,
+    ) -> Result<(), PeerError> {
+        let mut capture_time = self.capture_time_to_tell(payloads, captured, Instant::now());
         for (index, payload) in payloads.iter().enumerate() {
             let mut header = rtp::Header {
                 version: 2,
@@ -191,11 +215,30 @@ impl VideoOut {
             if let Some(id) = self.playout_delay {
                 header.set_extension(id, Bytes::from_static(&PLAYOUT_DELAY_NONE))?;
             }
+            if let Some((id, ntp)) = capture_time.take() {
+                header.set_extension(id, Bytes::copy_from_slice(&ntp.to_be_bytes()))?;
+            }
             self.sequence_number = self.sequence_number.wrapping_add(1);
             let packet = rtp::Packet { header, payload: payload.clone() };
             self.track.write_rtp(packet).await.map_err(|_| PeerError::Closed)?;
         }
         Ok(())
+    }
+
+    fn capture_time_to_tell(
+        &mut self,
+        payloads: &[Bytes],
+        captured: Option<SystemTime>,
+        now: Instant,
+    ) -> Option<(u8, u64)> {
+        let (id, ntp) = (self.capture_time?, ntp_time(captured?)?);
+        let told_lately =
+            self.capture_told.is_some_and(|told| now.saturating_duration_since(told) < CAPTURE_TIME_EVERY);
+        if told_lately && !begins_idr(payloads) {
+            return None;
+        }
+        self.capture_told = Some(now);
+        Some((id, ntp))
     }
 
     /// Where a note comes for each frame whose last packet was handed to the kernel. Can be taken once.
@@ -209,30 +252,81 @@ impl VideoOut {
     }
 }
 
+/// Receivers interpolate between capture times that are told no rarer than this (abs-capture-time, "about once a second").
+const CAPTURE_TIME_EVERY: Duration = Duration::from_secs(1);
+
+/// Seconds from 1900-01-01 (NTP) to 1970-01-01 (Unix).
+const NTP_TO_UNIX_SECONDS: u64 = 2_208_988_800;
+
+/// NTP time in 32.32 fixed point (RFC 5905 §6); `None` before 1970 and after the era's end in 2036.
+fn ntp_time(at: SystemTime) -> Option<u64> {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let seconds = u32::try_from(since.as_secs().checked_add(NTP_TO_UNIX_SECONDS)?).ok()?;
+    let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
+    Some(u64::from(seconds) << 32 | fraction)
+}
+
+/// Whether an access unit begins with parameter sets or an IDR slice (RFC 6184 §5.2).
+fn begins_idr(payloads: &[Bytes]) -> bool {
+    const IDR: u8 = 5;
+    const SPS: u8 = 7;
+    let nal_type = |byte: Option<&u8>| byte.map_or(0, |byte| byte & 0x1f);
+    let Some(first) = payloads.first() else { return false };
+    match nal_type(first.first()) {
+        IDR | SPS => true,
+        // STAP-A: the first unit's header stands behind its two bytes of length.
+        24 => matches!(nal_type(first.get(3)), IDR | SPS),
+        28 => nal_type(first.get(1)) == IDR,
+        _ => false,
+    }
+}
+
 /// Audio that goes out.
 pub struct AudioOut {
     pub(super) track: Arc<TrackLocalStaticRTP>,
     pub(super) ssrc: u32,
-    pub(super) payload_type: u8,
+    /// What was negotiated.
+    pub(super) payload_types: Vec<(AudioCodec, u8)>,
+    pub(super) sequence_number: u16,
+    pub(super) dropped: u64,
 }
 
 impl AudioOut {
-    /// Passes a packet on with its payload, number and timestamp untouched, so that what the network lost stays visible
-    /// to the receiver's concealment.
+    /// Whether the other side understands this codec.
+    #[must_use]
+    pub fn takes(&self, codec: AudioCodec) -> bool {
+        self.payload_types.iter().any(|(known, _)| *known == codec)
+    }
+
+    /// Packets that were not sent because their codec was not negotiated.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Passes a packet on with its payload and timestamp untouched, so that what was lost stays visible to the receiver's
+    /// concealment. One in a codec that was not negotiated is dropped and counted.
     ///
     /// # Errors
     /// [`PeerError::Closed`] once the connection is gone.
-    pub async fn send(&mut self, packet: RtpPacket) -> Result<(), PeerError> {
+    pub async fn send(&mut self, packet: &AudioPacket) -> Result<(), PeerError> {
+        let negotiated = self.payload_types.iter().find(|(codec, _)| *codec == packet.codec);
+        let Some(&(_, payload_type)) = negotiated else {
+            self.dropped += 1;
+            return Ok(());
+        };
         let header = rtp::Header {
             version: 2,
             marker: packet.marker,
-            payload_type: self.payload_type,
-            sequence_number: packet.sequence_number,
-            timestamp: packet.timestamp,
+            payload_type,
+            sequence_number: self.sequence_number,
+            timestamp: packet.rtp_timestamp,
             ssrc: self.ssrc,
             ..rtp::Header::default()
         };
-        self.track.write_rtp(rtp::Packet { header, payload: packet.payload }).await.map_err(|_| PeerError::Closed)
+        self.sequence_number = self.sequence_number.wrapping_add(1);
+        let packet = rtp::Packet { header, payload: packet.payload.clone() };
+        self.track.write_rtp(packet).await.map_err(|_| PeerError::Closed)
     }
 }
 
@@ -250,6 +344,29 @@ mod tests {
         let payloads = packetize(&annex_b(&[vec![0x67, 1, 2], vec![0x68, 3], vec![0x65, 4, 5]]));
         assert_eq!(payloads[0][0] & 0x1f, 24, "STAP-A");
         assert_eq!(&payloads[1][..], &[0x65, 4, 5]);
+    }
+
+    #[test]
+    fn an_idr_is_known_by_its_first_packet() {
+        for (nals, expected) in [
+            (vec![vec![0x67, 1, 2], vec![0x68, 3], vec![0x65; 3000]], true),
+            (vec![vec![0x65, 4, 5]], true),
+            (vec![vec![0x65; 3000]], true),
+            (vec![vec![0x41, 4, 5]], false),
+            (vec![vec![0x41; 3000]], false),
+        ] {
+            assert_eq!(begins_idr(&packetize(&annex_b(&nals))), expected, "{:02x?}", nals[0]);
+        }
+        assert!(!begins_idr(&[]) && !begins_idr(&[Bytes::new()]) && !begins_idr(&[Bytes::from_static(&[28])]));
+    }
+
+    #[test]
+    fn a_capture_time_survives_being_written_as_ntp() {
+        let at = SystemTime::UNIX_EPOCH + Duration::new(1_900_000_000, 250_000_000);
+        let report = SenderReport { ntp: ntp_time(at).unwrap(), rtp_timestamp: 0 };
+        assert_eq!(report.wall_clock(), Some(at));
+        assert_eq!(ntp_time(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), None);
+        assert_eq!(ntp_time(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32)), None, "the era has ended");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::parts::{Signal, StreamOptions};
 use super::registry::Pipeline;
 use super::session::{Parts, Role, Session};
 use super::streams::{Place, StreamKind, Upstream, Viewing};
-use crate::peer::{Answered, PeerError};
+use crate::peer::{Answered, PeerError, Role as Side};
 use crate::sink::VideoChoice;
 
 /// What the viewers of a stream read whose publisher has left, and may come back.
@@ -76,7 +76,7 @@ impl Pipeline {
             Some(wish) => wish,
             None => self.free_name(),
         };
-        let answered = self.answer(sdp).await?;
+        let answered = self.answer(sdp, Side::Both).await?;
         let (place, feeder) = self.open(&name, StreamKind::Offer, &seat.id)?;
         let part = Part { role: Role::Offer, place, feeder, video: Some(VideoChoice::Annotated), viewing: None };
         Ok(self.begin(seat, part, answered))
@@ -104,19 +104,16 @@ impl Pipeline {
         {
             return Err(PipelineError::NameTaken(name));
         }
-        let answered = self.answer(sdp).await?;
-        let (place, feeder) = match self.streams.claim(&name, &seat.id, takeover)? {
-            Some((place, claim)) => {
-                if let Some(displaced) = claim.displaced.and_then(|id| self.sessions.get(&id)) {
-                    displaced.end(TAKEN_OVER);
-                }
-                (place, claim.number)
+        let answered = self.answer(sdp, Side::Publisher).await?;
+        let (place, feeder) = if let Some((place, claim)) = self.streams.claim(&name, &seat.id, takeover)? {
+            if let Some(displaced) = claim.displaced.and_then(|id| self.sessions.get(&id)) {
+                displaced.end(TAKEN_OVER);
             }
-            None => {
-                let (place, feeder) = self.open(&name, StreamKind::Whip, &seat.id)?;
-                place.stream.set_signal(Signal::Lost("waiting for the publisher".to_owned()));
-                (place, feeder)
-            }
+            (place, claim.number)
+        } else {
+            let (place, feeder) = self.open(&name, StreamKind::Whip, &seat.id)?;
+            place.stream.set_signal(Signal::Lost("waiting for the publisher".to_owned()));
+            (place, feeder)
         };
         let part = Part { role: Role::Publish, place, feeder, video: None, viewing: None };
         Ok(self.begin(seat, part, answered))
@@ -136,7 +133,7 @@ impl Pipeline {
         let find = || self.streams.get(stream).ok_or_else(|| PipelineError::NoSuchStream(stream.to_owned()));
         find()?;
         let seat = self.seat(Role::View)?;
-        let answered = self.answer(sdp).await?;
+        let answered = self.answer(sdp, Side::Viewer).await?;
         // It may have ended, or another come in its place, meanwhile.
         let place = find()?;
         let video = choice.or(match place.mode() {
@@ -177,10 +174,10 @@ impl Pipeline {
         }
     }
 
-    async fn answer(self: &Arc<Self>, sdp: String) -> Result<Answered, PipelineError> {
+    async fn answer(self: &Arc<Self>, sdp: String, side: Side) -> Result<Answered, PipelineError> {
         // On a task of its own: a fault in the reading of a strange offer costs that offer.
         let this = Arc::clone(self);
-        let answered = tokio::spawn(async move { this.engine.answer(&sdp).await }.in_current_span()).await;
+        let answered = tokio::spawn(async move { this.engine.answer_as(&sdp, side).await }.in_current_span()).await;
         match answered {
             Ok(answered) => Ok(answered?),
             Err(error) => Err(PipelineError::Fault(error.to_string())),
@@ -201,7 +198,7 @@ impl Pipeline {
     fn begin(self: &Arc<Self>, mut seat: Seat, part: Part, answered: Answered) -> Accepted {
         let Part { role, place, feeder, video, viewing } = part;
         let Answered { sdp, connection, events, video_out, audio_out, channel_possible, .. } = answered;
-        let (id, name) = (seat.id.clone(), Arc::clone(place.name()));
+        let (id, name, etag) = (seat.id.clone(), Arc::clone(place.name()), connection.etag());
         let session = Session::new(id.clone(), role, Arc::clone(&place), connection, video, &self.stop);
         self.sessions.put(&session);
         seat.kept = true;
@@ -222,7 +219,6 @@ impl Pipeline {
             this.sessions.remove(&session.id);
         };
         self.tasks.spawn(run.instrument(span));
-        let etag = user_fragment(&sdp).to_owned();
         Accepted { sdp, kind: "answer", session: id, stream: name.to_string(), etag }
     }
 
@@ -251,8 +247,4 @@ impl Pipeline {
         };
         self.tasks.spawn(wait.in_current_span());
     }
-}
-
-fn user_fragment(sdp: &str) -> &str {
-    sdp.lines().find_map(|line| line.trim_end().strip_prefix("a=ice-ufrag:")).unwrap_or("")
 }

@@ -87,6 +87,7 @@ impl Stream {
             .spawn({
                 let shared = Arc::clone(&shared);
                 move || {
+                    super::schedule::stand_ahead();
                     // A fault in the path of one stream's frames ends that stream, and nothing else.
                     if catch_unwind(AssertUnwindSafe(|| video.run())).is_err() {
                         tracing::error!(stream = %shared.name, "the video thread panicked");

@@ -71,6 +71,8 @@ impl From<PipelineError> for ApiError {
                 PeerError::BadDescription(_) | PeerError::Stack(_) => (StatusCode::BAD_REQUEST, "bad_sdp"),
                 PeerError::NoVideo(_) => (StatusCode::UNPROCESSABLE_ENTITY, "no_video"),
                 PeerError::NoCommonCodec(_) => (StatusCode::NOT_ACCEPTABLE, "no_common_codec"),
+                PeerError::BadFragment(_) => (StatusCode::BAD_REQUEST, "bad_fragment"),
+                PeerError::OtherGeneration => (StatusCode::PRECONDITION_FAILED, "other_generation"),
                 PeerError::Bind { .. } | PeerError::NoAddress | PeerError::Closed => {
                     (StatusCode::INTERNAL_SERVER_ERROR, "internal")
                 }

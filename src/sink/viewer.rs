@@ -29,7 +29,8 @@ pub async fn serve_viewer(
                 Some(note) => {
                     let Some(frame) = take_sent(&mut unsent, note) else { continue };
                     let mut ledger = frame.ledger;
-                    ledger.mark_at(Mark::Sent, note.at);
+                    ledger.mark_at(Mark::FirstSent, note.first);
+                    ledger.mark_at(Mark::Sent, note.last);
                     on_sent(&frame, &ledger);
                     if messages.is_open() {
                         messages.push(frame_message(&stream, &frame, &ledger));
@@ -39,7 +40,7 @@ pub async fn serve_viewer(
             },
             frame = feed.recv() => match frame {
                 Some(frame) => {
-                    if out.send(&frame.payloads, frame.rtp_timestamp.output).await.is_err() {
+                    if out.send(&frame.payloads, frame.rtp_timestamp.output, None).await.is_err() {
                         return;
                     }
                     if unsent.len() >= UNSENT_FRAMES {
@@ -88,7 +89,8 @@ mod tests {
     #[test]
     fn a_note_finds_its_frame_and_a_retransmission_finds_none() {
         let mut unsent: VecDeque<_> = [frame(1), frame(2), frame(3)].into();
-        let note = |rtp_timestamp| Sent { rtp_timestamp, at: Instant::now() };
+        let now = Instant::now();
+        let note = |rtp_timestamp| Sent { rtp_timestamp, first: now, last: now };
         assert_eq!(take_sent(&mut unsent, note(2)).unwrap().frame_id, 2);
         assert!(take_sent(&mut unsent, note(2)).is_none(), "sent again");
         assert!(take_sent(&mut unsent, note(1)).is_none(), "its note was lost, it is over");

@@ -193,7 +193,7 @@ impl Client {
     /// Sends the scene's next picture now; its timestamp.
     pub async fn send(&mut self) -> u32 {
         let (timestamp, data) = self.camera.next();
-        self.out.send(&packetize(&data), timestamp).await.unwrap();
+        self.out.send(&packetize(&data), timestamp, None).await.unwrap();
         self.sent.push(timestamp);
         timestamp
     }

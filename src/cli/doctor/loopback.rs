@@ -105,7 +105,7 @@ async fn send(
     timestamp: u32,
 ) -> anyhow::Result<usize> {
     let encoded = encoder.encode(picture, true)?;
-    out.send(&packetize(&encoded.data), timestamp).await?;
+    out.send(&packetize(&encoded.data), timestamp, None).await?;
     Ok(encoded.data.len())
 }
 

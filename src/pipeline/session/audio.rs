@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use super::Session;
-use crate::media::{AudioCodec, AudioPacket, RtpPacket};
+use crate::media::AudioPacket;
 use crate::peer::{AudioIn, AudioOut};
 
 impl Session {
@@ -22,21 +22,12 @@ impl Session {
         let place = Arc::clone(&self.place);
         let serve = async move {
             while let Some(packet) = audio.recv().await {
-                place.push_audio(
-                    feeder,
-                    AudioPacket {
-                        codec: AudioCodec::Opus,
-                        rtp_timestamp: packet.timestamp,
-                        marker: packet.marker,
-                        payload: packet.payload.clone(),
-                        arrived: packet.arrived,
-                    },
-                );
                 if let Some(echo) = &mut out
-                    && echo.send(packet).await.is_err()
+                    && echo.send(&packet).await.is_err()
                 {
                     out = None;
                 }
+                place.push_audio(feeder, packet);
             }
         };
         tasks.spawn(serve.in_current_span());
@@ -45,13 +36,10 @@ impl Session {
 
 /// Passes the stream's audio on until either ends. A listener that is too slow loses its own packets.
 pub(super) async fn pass_audio(mut audio: broadcast::Receiver<AudioPacket>, mut out: AudioOut) {
-    let mut sequence_number = 0u16;
     loop {
         match audio.recv().await {
-            Ok(AudioPacket { rtp_timestamp, marker, payload, arrived, .. }) => {
-                sequence_number = sequence_number.wrapping_add(1);
-                let packet = RtpPacket { sequence_number, timestamp: rtp_timestamp, marker, payload, arrived };
-                if out.send(packet).await.is_err() {
+            Ok(packet) => {
+                if out.send(&packet).await.is_err() {
                     return;
                 }
             }

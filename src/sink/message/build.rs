@@ -115,6 +115,7 @@ impl<'a> FrameMessage<'a> {
             omitted: 0,
             detection_frame_id: result.map(|result| result.frame_id),
             age_ms: age.map(milliseconds),
+            server_added_ms: ledger.server_added().map(milliseconds),
             ledger_ms: LedgerStages::new(ledger),
         }
     }
@@ -315,12 +316,13 @@ mod tests {
         {
             ledger.mark_at(door, start + Duration::from_millis(34 + u64::try_from(n).unwrap()));
         }
+        ledger.mark_at(Mark::FirstSent, start + Duration::from_millis(38));
         let stamp = RtpTimestamp { output: 6000, source: 4000 };
         let sent = value(&FrameMessage::new("cam", 42, stamp, &ledger, &result.items, Some(&result)).to_json());
         let expected = json!({
             "v": 1, "type": "frame", "stream": "cam", "frame_id": 42, "rtp_timestamp": 6000, "source_rtp_timestamp": 4000,
             "boxes": [{"bbox": [1.0, 2.0, 3.0, 4.0], "class_id": 3, "track_id": 7, "confidence": 0.5}],
-            "detection_frame_id": 41, "age_ms": 33.0,
+            "detection_frame_id": 41, "age_ms": 33.0, "server_added_ms": 5.0,
             "ledger_ms": {"receive": 3.0, "queue": 1.0, "decode": 1.0, "render_wait": 1.0, "draw": 1.0, "encode": 1.0,
                 "send": 1.0}
         });

@@ -123,6 +123,9 @@ pub struct FrameMessage<'a> {
     /// How much older than this frame that frame is, by their arrival, in milliseconds: 0 in `exact` mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<f64>,
+    /// What the server added: from the frame's last packet in to its first packet out, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_added_ms: Option<f64>,
     /// What the frame's way through the server took.
     pub ledger_ms: LedgerStages,
 }
