@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use toml::Table;
@@ -30,8 +30,15 @@ pub struct Reloader {
     /// What the server was started with, without the cameras.
     started: Table,
     /// The state of the file that was read last, and one that has not come to rest yet.
-    read: Option<Stamp>,
-    moving: Option<Option<Stamp>>,
+    read: Seen,
+    moving: Option<Seen>,
+}
+
+/// A look at the place where the file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    File(Stamp),
 }
 
 /// By what a file is seen to be another one. No notification of the system's: those do not come on every mount.
@@ -43,10 +50,11 @@ struct Stamp {
     bytes: u64,
 }
 
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let found = fs::metadata(path).ok()?;
-        Some(Self {
+impl Seen {
+    fn now(overrides: &Overrides) -> Self {
+        let Some(path) = overrides.detector.places.file() else { return Self::Nothing };
+        let Ok(found) = fs::metadata(path) else { return Self::Nothing };
+        Self::File(Stamp {
             path: path.to_owned(),
             modified: found.modified().ok(),
             inode: (found.dev(), found.ino()),
@@ -62,7 +70,7 @@ impl Reloader {
     /// Names the file, the key and the value.
     pub fn start(overrides: Overrides) -> Result<(Config, Self), ConfigError> {
         // First the stamp: what changes while it is read is then seen as a change.
-        let read = overrides.detector.places.file().and_then(Stamp::of);
+        let read = Seen::now(&overrides);
         let config = Config::load(&overrides)?;
         let started = others(&overrides)?;
         Ok((config, Self { overrides, started, read, moving: None }))
@@ -70,7 +78,7 @@ impl Reloader {
 
     /// To be called about once a second: reads the file when it is not as it was, and at rest since the last call.
     pub fn look(&mut self) -> Option<Result<Reloaded, ConfigError>> {
-        let now = self.overrides.detector.places.file().and_then(Stamp::of);
+        let now = Seen::now(&self.overrides);
         if now == self.read {
             self.moving = None;
             return None;
@@ -88,14 +96,13 @@ impl Reloader {
     /// # Errors
     /// Names the file, the key and the value; also when the file is gone.
     pub fn reload(&mut self) -> Result<Reloaded, ConfigError> {
-        let stamp = self.overrides.detector.places.file().and_then(Stamp::of);
-        let gone = self.read.take().filter(|_| stamp.is_none());
+        let now = Seen::now(&self.overrides);
+        let before = std::mem::replace(&mut self.read, now);
         self.moving = None;
-        if let Some(gone) = gone {
-            let error = ConfigError(format!("{}: the file is gone", gone.path.display()));
-            return Err(error);
+        // Without a file the defaults would be read, and all cameras would go.
+        if let (Seen::File(gone), Seen::Nothing) = (before, &self.read) {
+            return Err(ConfigError(format!("{}: the file is gone", gone.path.display())));
         }
-        self.read = stamp;
         let config = Config::load(&self.overrides)?;
         let mut after_restart = Vec::new();
         differences("", &self.started, &others(&self.overrides)?, &mut after_restart);

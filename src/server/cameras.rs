@@ -227,8 +227,8 @@ fn object(config: &CameraConfig) -> Result<Fields, ApiError> {
 }
 
 fn config_of(fields: Fields, before: &CameraConfig) -> Result<CameraConfig, ApiError> {
-    let known = [Some(before.url.reveal()), before.detect_url.as_ref().map(|address| address.reveal())];
-    read(fields, |address| known.contains(&Some(address)))
+    let detect = before.detect_url.as_ref();
+    read(fields, |address| address == before.url.reveal() || detect.is_some_and(|known| address == known.reveal()))
 }
 
 fn config(fields: Fields) -> Result<CameraConfig, ApiError> {
@@ -248,13 +248,13 @@ fn read(mut fields: Fields, known: impl Fn(&str) -> bool) -> Result<CameraConfig
         }
     }
     // The first that is wrong is named, which the reader of the whole does not do.
-    let config: CameraConfig = named(fields)?;
+    let config: CameraConfig = named(&fields)?;
     config.validate().map_err(bad)?;
     Ok(config)
 }
 
 /// Reads the fields, and says which one is wrong.
-fn named(fields: Fields) -> Result<CameraConfig, ApiError> {
+fn named(fields: &Fields) -> Result<CameraConfig, ApiError> {
     let whole = serde_json::from_value::<CameraConfig>(Value::Object(fields.clone()));
     let error = match whole {
         Ok(config) => return Ok(config),
