@@ -18,6 +18,7 @@ use super::registry::Pipeline;
 use super::stream::Stream;
 use super::streams::{Place, StreamKind, Upstream};
 use super::video::lock;
+use crate::detect::LaneOptions;
 use crate::source::camera::{CameraEvent, CameraHealth, CameraSource, CameraState, CameraStatus, Demand};
 
 async fn supervise(
@@ -58,8 +59,10 @@ enum Next {
     Restart,
     /// Start them anew after a pause, for this fault.
     Pause(String),
-    /// Make a new stream too: the old one failed, for this reason.
+    /// Make a new stream too after a pause: the old one failed, for this reason.
     Renew(String),
+    /// Make a new stream too: another model is to look at it.
+    Remodel,
     /// Nothing: the camera is gone.
     Stop,
 }
@@ -133,6 +136,13 @@ impl Camera {
 
     /// Runs it in another way from now on.
     pub(super) fn change(&self, config: CameraConfig) {
+        let place = self.place();
+        place.set_mode(config.mode);
+        // They were checked before.
+        if let (Ok(priority), Ok(zone)) = (config.lane_priority(), config.lane_zone()) {
+            place.stream.set_priority(priority);
+            place.stream.set_zone(zone);
+        }
         self.config.send_if_modified(|now| {
             let other = *now != config;
             *now = config;
@@ -186,7 +196,7 @@ impl Camera {
 
     /// The camera's own task.
     async fn keep(self: Arc<Self>, pipeline: Arc<Pipeline>) {
-        loop {
+        while !self.stop.is_cancelled() {
             match self.run(&pipeline).await {
                 Next::Restart => {}
                 Next::Pause(fault) => {
@@ -198,6 +208,10 @@ impl Camera {
                     let failed = self.place();
                     pipeline.close_stream(&failed, &why).await;
                     self.pause(why).await;
+                    self.renew(&pipeline);
+                }
+                Next::Remodel => {
+                    pipeline.close_stream(&self.place(), "the camera's model was changed").await;
                     self.renew(&pipeline);
                 }
                 Next::Stop => break,
@@ -272,10 +286,12 @@ impl Camera {
                 }
             }
             let now = config.borrow_and_update().clone();
+            if now.model != started.model {
+                return Next::Remodel;
+            }
             if !same_sources(&now, &started) {
                 return Next::Restart;
             }
-            place.set_mode(now.mode);
             if now.enabled != enabled {
                 self.set_enabled(&place.stream, Some(enabled), &now);
                 enabled = now.enabled;
@@ -330,7 +346,15 @@ fn open_place(pipeline: &Pipeline, name: &str, config: &CameraConfig) -> Result<
     if pipeline.streams.get(name).is_some() {
         return Err(PipelineError::NameTaken(name.to_owned()));
     }
-    let stream = pipeline.make_stream(name, upstream.keyframe_request(), options)?;
+    let bad = |reason| PipelineError::BadCamera { name: name.to_owned(), reason };
+    let lane = LaneOptions {
+        // Another model has thresholds of its own.
+        settings: config.model.is_none().then(|| pipeline.settings.clone()),
+        model: config.model.clone(),
+        priority: config.lane_priority().map_err(bad)?,
+        zone: config.lane_zone().map_err(bad)?,
+    };
+    let stream = pipeline.make_stream(name, upstream.keyframe_request(), lane, options)?;
     let place = Place::new(stream, StreamKind::Camera, config.mode, upstream);
     pipeline.streams.insert(&place, None)?;
     Ok(place)
@@ -390,4 +414,78 @@ fn number(state: CameraState) -> f64 {
 /// Whether a camera need not be opened anew for a change.
 fn same_sources(a: &CameraConfig, b: &CameraConfig) -> bool {
     a.url == b.url && a.transport == b.transport && a.detect_url == b.detect_url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LINGER: Duration = Duration::from_secs(10);
+
+    fn camera(enabled: bool, on_demand: bool) -> CameraConfig {
+        CameraConfig { enabled, on_demand, ..CameraConfig::at("file:scene.h264".parse().unwrap()) }
+    }
+
+    #[test]
+    fn a_camera_on_demand_is_closed_some_time_after_its_last_viewer_left() {
+        let (mut need, start) = (Need::default(), Instant::now());
+        let mut open =
+            |viewers, after| need.update(&camera(true, true), viewers, LINGER, start + Duration::from_secs(after)).open;
+        assert!(!open(0, 0), "nobody has come yet");
+        assert!(open(2, 1));
+        assert!(open(0, 2) && open(0, 11), "somebody may come back");
+        assert!(!open(0, 12));
+        assert!(open(1, 13) && open(0, 14) && open(1, 20) && open(0, 21));
+        assert!(open(0, 30), "the time counts from the last one");
+        assert!(!open(0, 31));
+    }
+
+    #[test]
+    fn a_camera_that_is_paused_is_closed_whoever_watches() {
+        let mut need = Need::default();
+        let demand = need.update(&camera(false, false), 3, LINGER, Instant::now());
+        assert_eq!(demand, Demand { open: false, watched: true });
+        assert!(need.update(&camera(true, false), 0, LINGER, Instant::now()).open);
+    }
+
+    #[test]
+    fn what_is_drawn_says_what_to_do() {
+        assert_eq!(banner(false, CameraState::Live), "disabled");
+        assert_eq!(banner(true, CameraState::Unauthorized), "wrong user or password");
+    }
+
+    #[test]
+    fn every_state_has_a_number_of_its_own() {
+        let mut numbers: Vec<f64> = CameraState::ALL.into_iter().map(number).collect();
+        numbers.sort_by(f64::total_cmp);
+        numbers.dedup();
+        assert_eq!(numbers.len(), CameraState::ALL.len());
+    }
+
+    proptest! {
+        /// Whoever asks at the deadline finds the camera as it would be had he asked all the time.
+        #[test]
+        fn the_deadline_is_when_something_changes(steps in prop::collection::vec((0usize..3, 0u64..15), 1..40)) {
+            let (mut need, config) = (Need::default(), camera(true, true));
+            let (mut now, mut last_seen) = (Instant::now(), None);
+            for (viewers, wait) in steps {
+                let demand = need.update(&config, viewers, LINGER, now);
+                if viewers > 0 {
+                    last_seen = Some(now);
+                }
+                prop_assert_eq!(demand.watched, viewers > 0);
+                prop_assert!(viewers == 0 || demand.open);
+                if let Some(deadline) = need.deadline(LINGER) {
+                    prop_assert!(demand.open && deadline > now && viewers == 0);
+                    let mut later = Need { left_at: need.left_at, was_watched: need.was_watched };
+                    prop_assert!(!later.update(&config, 0, LINGER, deadline).open);
+                } else {
+                    prop_assert_eq!(demand.open, viewers > 0);
+                }
+                now += Duration::from_secs(wait);
+                prop_assert!(last_seen.is_some() || !need.update(&config, 0, LINGER, now).open);
+            }
+        }
+    }
 }
