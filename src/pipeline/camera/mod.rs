@@ -1,5 +1,8 @@
 //! One camera at work: its supervisor, what its stream is told, and when it is open.
 
+mod banner;
+mod need;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,24 +14,17 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use self::banner::{Banner, at_first, words};
+use self::need::Need;
 use super::cameras::{CameraConfig, CameraReport, Origin};
 use super::options::PipelineError;
-use super::parts::{Signal, StreamOptions};
+use super::parts::StreamOptions;
 use super::registry::Pipeline;
 use super::stream::Stream;
 use super::streams::{Place, StreamKind, Upstream};
 use super::video::lock;
 use crate::detect::LaneOptions;
-use crate::source::camera::{CameraEvent, CameraHealth, CameraSource, CameraState, CameraStatus, Demand};
-
-async fn supervise(
-    _source: CameraSource,
-    _demand: watch::Receiver<Demand>,
-    _health: CameraHealth,
-    _deliver: impl FnMut(CameraEvent) + Send,
-) {
-    std::future::pending::<()>().await;
-}
+use crate::source::camera::{CameraEvent, CameraHealth, CameraSource, CameraState, CameraStatus, Demand, supervise};
 
 /// How often a camera's stream is looked after.
 const TICK: Duration = Duration::from_millis(500);
@@ -65,37 +61,6 @@ enum Next {
     Remodel,
     /// Nothing: the camera is gone.
     Stop,
-}
-
-/// When a camera is open: always, or while somebody watches and a little longer.
-#[derive(Debug, Default)]
-struct Need {
-    /// When it was watched last, while nobody does.
-    left_at: Option<Instant>,
-    was_watched: bool,
-}
-
-impl Need {
-    /// What is needed now.
-    fn update(&mut self, config: &CameraConfig, viewers: usize, linger: Duration, now: Instant) -> Demand {
-        let watched = viewers > 0;
-        if watched {
-            self.left_at = None;
-        } else if self.was_watched {
-            self.left_at = Some(now);
-        }
-        self.was_watched = watched;
-        if self.left_at.is_some_and(|at| now.saturating_duration_since(at) >= linger) {
-            self.left_at = None;
-        }
-        let open = config.enabled && (!config.on_demand || watched || self.left_at.is_some());
-        Demand { open, watched }
-    }
-
-    /// When to ask again, if nothing happens.
-    fn deadline(&self, linger: Duration) -> Option<Instant> {
-        self.left_at.map(|at| at + linger)
-    }
 }
 
 impl Camera {
@@ -255,8 +220,10 @@ impl Camera {
         let mut need = Need::default();
         let first = need.update(&started, *viewers.borrow_and_update(), linger, Instant::now());
         let (demand, wanted) = watch::channel(first);
-        self.set_enabled(&place.stream, None, &started);
-        let mut sources = self.open_sources(&place.stream, &started, &wanted);
+        self.set_enabled(started.enabled);
+        let banner = Arc::new(Banner::default());
+        banner.put_up(&place.stream, at_first(started.enabled));
+        let mut sources = self.open_sources(&place.stream, &started, &wanted, &banner);
         let mut enabled = started.enabled;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -293,9 +260,11 @@ impl Camera {
                 return Next::Restart;
             }
             if now.enabled != enabled {
-                self.set_enabled(&place.stream, Some(enabled), &now);
                 enabled = now.enabled;
+                self.set_enabled(enabled);
+                banner.put_up(&place.stream, at_first(enabled));
             }
+            banner.correct(&place.stream, words(enabled, self.health.status().state));
             let next = need.update(&now, *viewers.borrow_and_update(), linger, Instant::now());
             demand.send_if_modified(|demand| {
                 let other = *demand != next;
@@ -310,10 +279,11 @@ impl Camera {
         stream: &Arc<Stream>,
         config: &CameraConfig,
         demand: &watch::Receiver<Demand>,
+        banner: &Arc<Banner>,
     ) -> JoinSet<()> {
         let mut sources = JoinSet::new();
         let source = CameraSource { address: config.url.clone(), transport: config.transport };
-        let deliver = deliver(Arc::clone(stream), self.health.clone(), self.config.subscribe());
+        let deliver = deliver(Arc::clone(stream), Arc::clone(banner));
         sources.spawn(supervise(source, demand.clone(), self.health.clone(), deliver).in_current_span());
         if let Some(address) = &config.detect_url {
             let source = CameraSource { address: address.clone(), transport: config.transport };
@@ -329,13 +299,9 @@ impl Camera {
         sources
     }
 
-    /// What is said of a camera that is paused, or no longer so.
-    fn set_enabled(&self, stream: &Stream, before: Option<bool>, config: &CameraConfig) {
-        self.health.set_enabled(config.enabled);
-        self.detect_health.set_enabled(config.enabled);
-        if before != Some(config.enabled) {
-            stream.set_signal(Signal::Lost(banner(config.enabled, CameraState::Connecting).to_owned()));
-        }
+    fn set_enabled(&self, enabled: bool) {
+        self.health.set_enabled(enabled);
+        self.detect_health.set_enabled(enabled);
     }
 }
 
@@ -361,39 +327,18 @@ fn open_place(pipeline: &Pipeline, name: &str, config: &CameraConfig) -> Result<
 }
 
 /// Hands on what the camera delivers.
-fn deliver(
-    stream: Arc<Stream>,
-    health: CameraHealth,
-    config: watch::Receiver<CameraConfig>,
-) -> impl FnMut(CameraEvent) + Send {
-    let mut dark = true;
+fn deliver(stream: Arc<Stream>, banner: Arc<Banner>) -> impl FnMut(CameraEvent) + Send {
     move |event| match event {
         CameraEvent::Opened(_) => stream.begin_epoch(),
         CameraEvent::Unit(unit) => {
-            // Before it nothing can be shown.
-            if dark && unit.idr {
-                dark = false;
-                stream.set_signal(Signal::Live);
+            // Before an IDR nothing can be shown.
+            if unit.idr {
+                banner.take_down(&stream);
             }
             stream.push(unit);
         }
         CameraEvent::Audio(packet) => stream.push_audio(packet),
-        CameraEvent::Lost => {
-            dark = true;
-            let enabled = config.borrow().enabled;
-            stream.set_signal(Signal::Lost(banner(enabled, health.status().state).to_owned()));
-        }
-    }
-}
-
-/// What stands in the picture of a camera that shows none.
-fn banner(enabled: bool, state: CameraState) -> &'static str {
-    match state {
-        _ if !enabled => "disabled",
-        CameraState::Connecting | CameraState::Idle => "connecting",
-        CameraState::Unauthorized => "wrong user or password",
-        CameraState::Unsupported => "video not supported",
-        _ => "no signal",
+        CameraEvent::Lost => banner.lost(&stream),
     }
 }
 
@@ -419,41 +364,6 @@ fn same_sources(a: &CameraConfig, b: &CameraConfig) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    const LINGER: Duration = Duration::from_secs(10);
-
-    fn camera(enabled: bool, on_demand: bool) -> CameraConfig {
-        CameraConfig { enabled, on_demand, ..CameraConfig::at("file:scene.h264".parse().unwrap()) }
-    }
-
-    #[test]
-    fn a_camera_on_demand_is_closed_some_time_after_its_last_viewer_left() {
-        let (mut need, start) = (Need::default(), Instant::now());
-        let mut open =
-            |viewers, after| need.update(&camera(true, true), viewers, LINGER, start + Duration::from_secs(after)).open;
-        assert!(!open(0, 0), "nobody has come yet");
-        assert!(open(2, 1));
-        assert!(open(0, 2) && open(0, 11), "somebody may come back");
-        assert!(!open(0, 12));
-        assert!(open(1, 13) && open(0, 14) && open(1, 20) && open(0, 21));
-        assert!(open(0, 30), "the time counts from the last one");
-        assert!(!open(0, 31));
-    }
-
-    #[test]
-    fn a_camera_that_is_paused_is_closed_whoever_watches() {
-        let mut need = Need::default();
-        let demand = need.update(&camera(false, false), 3, LINGER, Instant::now());
-        assert_eq!(demand, Demand { open: false, watched: true });
-        assert!(need.update(&camera(true, false), 0, LINGER, Instant::now()).open);
-    }
-
-    #[test]
-    fn what_is_drawn_says_what_to_do() {
-        assert_eq!(banner(false, CameraState::Live), "disabled");
-        assert_eq!(banner(true, CameraState::Unauthorized), "wrong user or password");
-    }
 
     #[test]
     fn every_state_has_a_number_of_its_own() {
@@ -461,31 +371,5 @@ mod tests {
         numbers.sort_by(f64::total_cmp);
         numbers.dedup();
         assert_eq!(numbers.len(), CameraState::ALL.len());
-    }
-
-    proptest! {
-        /// Whoever asks at the deadline finds the camera as it would be had he asked all the time.
-        #[test]
-        fn the_deadline_is_when_something_changes(steps in prop::collection::vec((0usize..3, 0u64..15), 1..40)) {
-            let (mut need, config) = (Need::default(), camera(true, true));
-            let (mut now, mut last_seen) = (Instant::now(), None);
-            for (viewers, wait) in steps {
-                let demand = need.update(&config, viewers, LINGER, now);
-                if viewers > 0 {
-                    last_seen = Some(now);
-                }
-                prop_assert_eq!(demand.watched, viewers > 0);
-                prop_assert!(viewers == 0 || demand.open);
-                if let Some(deadline) = need.deadline(LINGER) {
-                    prop_assert!(demand.open && deadline > now && viewers == 0);
-                    let mut later = Need { left_at: need.left_at, was_watched: need.was_watched };
-                    prop_assert!(!later.update(&config, 0, LINGER, deadline).open);
-                } else {
-                    prop_assert_eq!(demand.open, viewers > 0);
-                }
-                now += Duration::from_secs(wait);
-                prop_assert!(last_seen.is_some() || !need.update(&config, 0, LINGER, now).open);
-            }
-        }
     }
 }
