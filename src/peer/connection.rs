@@ -150,8 +150,6 @@ impl Connection {
                 tracing::debug!(%error, "a candidate that is not used");
             }
         }
-        // The stack would find them at its next timer, which may be a second away.
-        self.mux.poke(&self.route);
     }
 
     /// The local description once all candidates are in it, with the shared port; from here on checks find the peer.

@@ -137,16 +137,6 @@ impl Mux {
         routes.by_ufrag.insert(ufrag.to_owned(), Arc::clone(route));
     }
 
-    /// Wakes the peer's own task, which looks at its timers then: by an empty datagram, which it passes over.
-    pub(super) fn poke(&self, route: &Route) {
-        let Some((shared, inbox)) = self.sockets.first().zip(route.inboxes.first()) else { return };
-        let mut inbox = lock(inbox);
-        inbox.datagrams.push_back((SocketAddr::new(shared.ip, self.port), Box::default()));
-        if let Some(waker) = inbox.waker.take() {
-            waker.wake();
-        }
-    }
-
     /// Forgets everything about a peer.
     pub(super) fn forget(&self, route: &Route) {
         let mut routes = lock(&self.routes);
