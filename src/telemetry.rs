@@ -117,9 +117,18 @@ fn describe() {
     describe_counter!("sightline_video_bytes_out_total", "Bytes of encoded video");
     describe_counter!("sightline_sessions_total", "Sessions that began");
     describe_gauge!("sightline_sessions", "Sessions at the moment");
-    describe_gauge!("sightline_bitrate_bps", "Bits per second of a session, with all overhead above UDP");
-    describe_gauge!("sightline_rtt_seconds", "Round trip to the peer, by its receiver reports");
-    describe_gauge!("sightline_loss_ratio", "Share of our packets that the peer lost lately");
+    describe_gauge!(
+        "sightline_bitrate_bps",
+        "Bits per second of a stream's sessions together, with all overhead above UDP"
+    );
+    describe_gauge!("sightline_rtt_seconds", "Longest round trip to a peer of the stream, by its receiver reports");
+    describe_gauge!("sightline_loss_ratio", "Largest share of our packets that a peer of the stream lost lately");
+    describe_gauge!(
+        "video_camera_status",
+        "0 disabled, 1 live, 2 connecting, 3 stalled, 4 backoff, 5 unauthorized, 6 unsupported, 7 idle"
+    );
+    describe_counter!("sightline_camera_restarts_total", "How often a camera's pictures came again after a loss");
+    describe_gauge!("sightline_camera_last_frame_seconds", "Time since a camera's last picture");
     describe_counter!("sightline_packets_in_total", "Video packets that came");
     describe_counter!("sightline_packets_lost_total", "Video packets that never came in time");
     describe_counter!("sightline_packets_late_total", "Video packets that came after they were given up");

@@ -4,7 +4,7 @@ use anyhow::{Context, anyhow};
 use sightline::config::{Config, Overrides};
 use sightline::detect::{self, DetectError, Model, Pool};
 use sightline::peer::Engine;
-use sightline::pipeline::Pipeline;
+use sightline::pipeline::{Pipeline, stand_ahead};
 use sightline::{encode, server, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,11 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
     }
     let pool = Pool::start(model, &config.detect)?;
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("net").build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("net")
+        .on_thread_start(stand_ahead)
+        .build()?;
     runtime.block_on(async move {
         let listener = TcpListener::bind(config.server.listen).await.with_context(|| {
             format!("cannot listen on {}; choose another address with --listen", config.server.listen)

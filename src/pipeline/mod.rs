@@ -1,17 +1,34 @@
 //! The only room that knows the order: source → decode → detect → annotate → encode → sink.
 //!
-//! Belongs here: the threads and tasks of a stream, who starts and ends them, the registries of streams and sessions,
-//! and what is counted on the way. Does not belong here: the work itself, which each room does, and HTTP.
+//! Belongs here: the threads and tasks of a stream, who starts and ends them, the registries of streams, sessions and
+//! cameras, and what is counted on the way. Does not belong here: the work itself, which each room does, and HTTP.
 
+mod admit;
+mod camera;
+mod cameras;
 mod inbox;
 mod metrics;
+mod names;
 mod options;
+mod parts;
 mod registry;
+mod schedule;
 mod session;
+mod status;
 mod stream;
+mod streams;
+mod sync;
 mod video;
 
-pub use options::{Config, PipelineError};
-pub use registry::{Accepted, Pipeline, ServerInfo};
-pub use session::{SessionState, SessionStatus};
-pub use stream::{Stream, StreamStatus};
+pub use crate::sink::VideoChoice;
+pub use admit::Accepted;
+pub use cameras::{CameraConfig, CameraReport, Changes, Origin};
+pub use options::{Config, Mode, PipelineError};
+pub use parts::{Signal, StreamOptions, StreamParts};
+pub use registry::{Pipeline, ServerInfo, StreamReport};
+pub use schedule::stand_ahead;
+pub use session::{Role, SessionState, SessionStatus};
+pub use status::{ClockSkew, Snapshot, StreamStatus, Timeline, VideoStatus};
+pub use stream::Stream;
+pub use streams::StreamKind;
+pub use sync::{Basis, PairSync, StreamSync, SyncReport};

@@ -1,6 +1,6 @@
 //! The `[pipeline]` table of the configuration, and what can go wrong.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::decode::DecodeError;
 use crate::detect::DetectError;
@@ -12,19 +12,33 @@ use crate::sink::message::Overlay;
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Sessions that may run at the same time; one more is refused with 503.
+    /// Sessions that may publish at the same time; one more is refused with 503.
     pub max_sessions: usize,
+    /// Viewers (WHEP) that may watch at the same time, of all streams together; one more is refused with 503.
+    pub max_viewers: usize,
     /// What is drawn on a new stream: `latest`, `exact` or `none`.
     pub overlay: Overlay,
     /// Boxes older than this are not drawn, in milliseconds.
     pub max_box_age_ms: u64,
     /// A publisher that sends no RTP for this long has left, in milliseconds.
     pub silence_timeout_ms: u64,
+    /// A WHIP stream whose publisher has left waits this long for it to come back, in milliseconds; its viewers stay.
+    pub publisher_grace_ms: u64,
+    /// A camera that is opened on demand is closed this long after its last viewer has left, in milliseconds.
+    pub on_demand_close_ms: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_sessions: 16, overlay: Overlay::Latest, max_box_age_ms: 500, silence_timeout_ms: 3000 }
+        Self {
+            max_sessions: 16,
+            max_viewers: 100,
+            overlay: Overlay::Latest,
+            max_box_age_ms: 500,
+            silence_timeout_ms: 3000,
+            publisher_grace_ms: 10_000,
+            on_demand_close_ms: 10_000,
+        }
     }
 }
 
@@ -37,6 +51,16 @@ impl Config {
         if self.max_sessions == 0 {
             return Err("max_sessions = 0: at least 1".to_owned());
         }
+        if self.max_viewers == 0 {
+            return Err("max_viewers = 0: at least 1".to_owned());
+        }
+        for (key, value) in
+            [("publisher_grace_ms", self.publisher_grace_ms), ("on_demand_close_ms", self.on_demand_close_ms)]
+        {
+            if value > 600_000 {
+                return Err(format!("{key} = {value}: 0 to 600000"));
+            }
+        }
         if !(500..=60_000).contains(&self.silence_timeout_ms) {
             return Err(format!("silence_timeout_ms = {}: 500 to 60000", self.silence_timeout_ms));
         }
@@ -45,6 +69,19 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What a viewer of a stream sees that does not choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The pictures with boxes in them.
+    #[default]
+    Annotated,
+    /// The source's own pictures, untouched; the boxes come as messages.
+    Original,
+    /// No video: the messages alone.
+    DetectOnly,
 }
 
 /// Why a stream or a session could not be made.
@@ -65,6 +102,23 @@ pub enum PipelineError {
     /// There are as many sessions as the configuration allows.
     #[error("{0} sessions are running, which is max_sessions; end one, or raise --max-sessions")]
     TooManySessions(usize),
+    /// There are as many viewers as the configuration allows.
+    #[error("{0} viewers are watching, which is max_viewers; raise it in [pipeline]")]
+    TooManyViewers(usize),
+    /// There is no stream of this name.
+    #[error("there is no stream {0:?}; GET /api/v1/streams lists those that there are")]
+    NoSuchStream(String),
+    /// There is no camera of this name.
+    #[error("there is no camera {0:?}; GET /api/v1/cameras lists those that there are")]
+    NoSuchCamera(String),
+    /// A camera's settings cannot be used.
+    #[error("camera {name:?}: {reason}")]
+    BadCamera {
+        /// The camera.
+        name: String,
+        /// Key, value, and what is possible.
+        reason: String,
+    },
     /// The wished name cannot be used.
     #[error("stream {name:?}: {reason}")]
     BadName {
@@ -74,7 +128,7 @@ pub enum PipelineError {
         reason: &'static str,
     },
     /// Somebody publishes under this name.
-    #[error("stream {0:?} is being published; choose another name")]
+    #[error("stream {0:?} is there already; choose another name (a WHIP publisher may take over from another)")]
     NameTaken(String),
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
@@ -94,6 +148,11 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn modes_are_written_as_in_the_configuration() {
+        assert_eq!(serde_json::to_string(&Mode::DetectOnly).unwrap(), "\"detect_only\"");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! All streams and sessions of a server: who may come in, who is there, and how everybody leaves.
+//! All streams and sessions of a server: what they share, how they are doing, and how everybody leaves.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,56 +8,49 @@ use metrics::{counter, gauge};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
+use super::cameras::Cameras;
 use super::options::{Config, PipelineError};
-use super::session::{Parts, Publisher, Session, SessionStatus};
-use super::stream::{Stream, StreamStatus};
+use super::parts::{StreamOptions, StreamParts};
+use super::session::{Role, Session, SessionStatus};
+use super::status::StreamStatus;
+use super::stream::Stream;
+use super::streams::{Place, StreamKind, Streams};
 use super::video::lock;
 use crate::annotate;
 use crate::detect::{Pool, Settings};
 use crate::encode;
-use crate::peer::{Answered, Engine};
+use crate::media::KeyframeRequest;
+use crate::peer::{Connection, Engine};
+use crate::source::camera::CameraStatus;
 
 /// How long sessions may take to say goodbye when the server goes, and then the detector to finish what it holds: with the
 /// requests in flight, less than two seconds in all.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(1000);
 const DETECTOR_LIMIT: Duration = Duration::from_millis(500);
 
-/// The longest name of a stream.
-const MAX_NAME: usize = 64;
-
 /// The streams and sessions of a server, and what they share.
 pub struct Pipeline {
-    engine: Engine,
-    pool: Arc<Pool>,
-    settings: Settings,
-    config: Config,
-    encode: encode::Config,
+    pub(super) engine: Engine,
+    pub(super) pool: Arc<Pool>,
+    pub(super) settings: Settings,
+    pub(super) config: Config,
+    pub(super) encode: encode::Config,
     warnings: Vec<String>,
-    sessions: Mutex<HashMap<String, Place>>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    pub(super) streams: Streams,
+    pub(super) sessions: Sessions,
+    pub(super) cameras: Cameras,
+    pub(super) stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
 }
 
-/// A session's place in the registry, taken before it is made so that the limit and the name hold.
-struct Place {
-    stream: Arc<str>,
+/// All sessions by id. A place is taken before the session is made, so that the limits hold.
+#[derive(Default)]
+pub(super) struct Sessions(Mutex<HashMap<String, Seat>>);
+
+struct Seat {
+    role: Role,
     session: Option<Arc<Session>>,
-}
-
-/// What an offer led to.
-#[derive(Clone, Debug, Serialize)]
-pub struct Accepted {
-    /// The answer.
-    pub sdp: String,
-    /// Always `answer`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// The session's id, to end it by.
-    pub session: String,
-    /// The stream's name.
-    pub stream: String,
 }
 
 /// What a page needs to know of the server.
@@ -88,6 +81,69 @@ pub struct ModelSummary {
     pub labels: Vec<String>,
 }
 
+/// A stream as the API shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamReport {
+    /// Where its pictures come from.
+    pub kind: StreamKind,
+    /// How it is doing.
+    #[serde(flatten)]
+    pub status: StreamStatus,
+    /// Whether somebody publishes it now; always so for a camera.
+    pub published: bool,
+    /// How its camera is, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub camera: Option<CameraStatus>,
+}
+
+impl Sessions {
+    /// Takes a place for a session of this role.
+    pub(super) fn reserve(&self, id: &str, role: Role, config: &Config) -> Result<(), PipelineError> {
+        let mut seats = lock(&self.0);
+        let publishes = role.publishes();
+        let taken = seats.values().filter(|seat| seat.role.publishes() == publishes).count();
+        if publishes && taken >= config.max_sessions {
+            return Err(PipelineError::TooManySessions(taken));
+        }
+        if !publishes && taken >= config.max_viewers {
+            return Err(PipelineError::TooManyViewers(taken));
+        }
+        seats.insert(id.to_owned(), Seat { role, session: None });
+        count(&seats);
+        Ok(())
+    }
+
+    /// Puts the session into its place; `false` when the place is gone.
+    pub(super) fn put(&self, session: &Arc<Session>) -> bool {
+        let mut seats = lock(&self.0);
+        let Some(seat) = seats.get_mut(&session.id) else { return false };
+        seat.session = Some(Arc::clone(session));
+        true
+    }
+
+    pub(super) fn remove(&self, id: &str) {
+        let mut seats = lock(&self.0);
+        let gone = seats.remove(id);
+        count(&seats);
+        drop(seats);
+        // A connection may be closed by this.
+        drop(gone);
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<Arc<Session>> {
+        lock(&self.0).get(id).and_then(|seat| seat.session.clone())
+    }
+
+    fn all(&self) -> Vec<Arc<Session>> {
+        lock(&self.0).values().filter_map(|seat| seat.session.clone()).collect()
+    }
+}
+
+fn count(seats: &HashMap<String, Seat>) {
+    #[allow(clippy::cast_precision_loss)] // a handful
+    gauge!("sightline_sessions").set(seats.len() as f64);
+}
+
 impl Pipeline {
     /// A pipeline without streams.
     #[must_use]
@@ -106,126 +162,100 @@ impl Pipeline {
             config,
             encode,
             warnings,
-            sessions: Mutex::default(),
+            streams: Streams::default(),
+            sessions: Sessions::default(),
+            cameras: Cameras::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })
     }
 
-    /// Answers an offer and runs the session that follows.
-    ///
-    /// # Errors
-    /// With the reason, when the offer is refused; nothing is left of it.
-    pub async fn offer(self: &Arc<Self>, sdp: String, name: Option<String>) -> Result<Accepted, PipelineError> {
-        let id = random_name(16);
-        let name = self.reserve(&id, name)?;
-        // On a task of its own: a fault in the reading of a strange offer costs that offer.
-        let this = Arc::clone(self);
-        let reserved = Reservation { pipeline: Arc::clone(self), id: id.clone() };
-        let answered = tokio::spawn(async move { this.engine.answer(&sdp).await }.in_current_span()).await;
-        let answered = match answered {
-            Ok(answered) => answered?,
-            Err(error) => return Err(PipelineError::Fault(error.to_string())),
-        };
-        let sdp = answered.sdp.clone();
-        self.start_session(&id, &name, answered)?;
-        reserved.keep();
-        Ok(Accepted { sdp, kind: "answer", session: id, stream: name.to_string() })
+    /// A stream that nobody feeds yet.
+    pub(super) fn make_stream(
+        &self,
+        name: &str,
+        keyframes: KeyframeRequest,
+        options: StreamOptions,
+    ) -> Result<Arc<Stream>, PipelineError> {
+        Stream::start(StreamParts {
+            name: name.into(),
+            pool: &self.pool,
+            settings: self.settings.clone(),
+            config: &self.config,
+            encode: &self.encode,
+            keyframes,
+            options,
+        })
     }
 
-    fn start_session(self: &Arc<Self>, id: &str, name: &Arc<str>, answered: Answered) -> Result<(), PipelineError> {
-        let Answered { connection, events, video_out, audio_out, channel_possible, .. } = answered;
-        let publisher = Publisher::default();
-        let stream = Stream::start(
-            name,
-            &self.pool,
-            self.settings.clone(),
-            &self.config,
-            &self.encode,
-            publisher.keyframe_request(),
-        )?;
-        let session = Session::new(id.to_owned(), stream, connection, &self.stop);
-        {
-            let mut sessions = lock(&self.sessions);
-            let Some(place) = sessions.get_mut(id) else { return Err(PipelineError::ShuttingDown) };
-            place.session = Some(Arc::clone(&session));
+    /// Joins the threads of a stream that is out of the registry: not on a task of the network's.
+    pub(super) async fn stop_stream(&self, place: &Arc<Place>) {
+        let stream = Arc::clone(&place.stream);
+        if tokio::task::spawn_blocking(move || stream.stop()).await.is_err() {
+            tracing::error!(stream = %place.name(), "stopping the stream failed");
         }
-        let silence = Duration::from_millis(self.config.silence_timeout_ms);
-        let parts = Parts { events, video_out, audio_out, channel_possible, publisher, silence };
-        let this = Arc::clone(self);
-        let span = tracing::info_span!("session", id, stream = %name);
-        let run = async move {
-            tracing::info!("session begins");
-            counter!("sightline_sessions_total").increment(1);
-            let why = Arc::clone(&session).run(parts).await;
-            tracing::info!(%why, "session ended");
-            this.remove(&session.id);
-        };
-        self.tasks.spawn(run.instrument(span));
-        Ok(())
-    }
-
-    fn reserve(&self, id: &str, wish: Option<String>) -> Result<Arc<str>, PipelineError> {
-        if self.stop.is_cancelled() {
-            return Err(PipelineError::ShuttingDown);
+        for name in ["sightline_rtt_seconds", "sightline_loss_ratio"] {
+            gauge!(name, "stream" => place.name().to_string()).set(0.0);
         }
-        let wish = wish.map(checked_name).transpose()?;
-        let mut sessions = lock(&self.sessions);
-        if sessions.len() >= self.config.max_sessions {
-            return Err(PipelineError::TooManySessions(sessions.len()));
+        for direction in ["in", "out"] {
+            gauge!("sightline_bitrate_bps", "stream" => place.name().to_string(), "direction" => direction).set(0.0);
         }
-        let taken = |name: &str| sessions.values().any(|place| &*place.stream == name);
-        let name: Arc<str> = match wish {
-            Some(wish) if taken(&wish) => return Err(PipelineError::NameTaken(wish)),
-            Some(wish) => wish.into(),
-            None => loop {
-                let name = random_name(6);
-                if !taken(&name) {
-                    break name.into();
-                }
-            },
-        };
-        sessions.insert(id.to_owned(), Place { stream: Arc::clone(&name), session: None });
-        #[allow(clippy::cast_precision_loss)] // a handful
-        gauge!("sightline_sessions").set(sessions.len() as f64);
-        Ok(name)
-    }
-
-    fn remove(&self, id: &str) {
-        let mut sessions = lock(&self.sessions);
-        let gone = sessions.remove(id);
-        #[allow(clippy::cast_precision_loss)] // a handful
-        gauge!("sightline_sessions").set(sessions.len() as f64);
-        drop(sessions);
-        drop(gone);
-    }
-
-    fn all(&self) -> Vec<Arc<Session>> {
-        lock(&self.sessions).values().filter_map(|place| place.session.clone()).collect()
     }
 
     /// How each session is doing, the oldest first.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionStatus> {
-        let mut all: Vec<SessionStatus> = self.all().iter().map(|session| session.status()).collect();
+        let mut all: Vec<SessionStatus> = self.sessions.all().iter().map(|session| session.status()).collect();
         all.sort_by(|a, b| a.started_ms.total_cmp(&b.started_ms));
         all
     }
 
     /// How each stream is doing, by name.
     #[must_use]
-    pub fn streams(&self) -> Vec<StreamStatus> {
-        let mut all: Vec<StreamStatus> = self.all().iter().map(|session| session.stream.status()).collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        all
+    pub fn streams(&self) -> Vec<StreamReport> {
+        self.streams.all().iter().map(|place| self.report(place)).collect()
+    }
+
+    /// The stream of this name.
+    #[must_use]
+    pub fn stream(&self, name: &str) -> Option<Arc<Stream>> {
+        self.streams.get(name).map(|place| Arc::clone(&place.stream))
+    }
+
+    /// How the stream of this name is doing.
+    #[must_use]
+    pub fn stream_report(&self, name: &str) -> Option<StreamReport> {
+        self.streams.get(name).map(|place| self.report(&place))
+    }
+
+    fn report(&self, place: &Arc<Place>) -> StreamReport {
+        let camera = self.cameras.status(place.name());
+        StreamReport {
+            kind: place.kind,
+            status: place.stream.status(),
+            published: place.kind == StreamKind::Camera || place.published(),
+            camera,
+        }
+    }
+
+    /// The connection of a session: for what is asked of it later, as candidates and restarts of ICE.
+    #[must_use]
+    pub fn connection(&self, session: &str) -> Option<Arc<Connection>> {
+        self.sessions.get(session).map(|session| Arc::clone(&session.connection))
+    }
+
+    /// The stream and the role of a session.
+    #[must_use]
+    pub fn session(&self, id: &str) -> Option<(String, Role)> {
+        self.sessions.get(id).map(|session| (session.place.name().to_string(), session.role))
     }
 
     /// Ends a session; `false` when there is none of that id.
     #[must_use]
     pub fn end_session(&self, id: &str) -> bool {
-        let session = lock(&self.sessions).get(id).and_then(|place| place.session.clone());
+        let session = self.sessions.get(id);
         session.is_some_and(|session| {
-            session.stop.cancel();
+            session.end("the session was ended on request");
             true
         })
     }
@@ -259,6 +289,34 @@ impl Pipeline {
         gauge!("sightline_detector_busy_seconds").set(pool.busy.as_secs_f64());
         #[allow(clippy::cast_precision_loss)] // a handful
         gauge!("sightline_detector_workers").set(pool.workers as f64);
+        for place in self.streams.all() {
+            // Sets the frame rate's gauge.
+            let _ = place.stream.status();
+            let name = place.name().to_string();
+            counter!("sightline_viewer_frames_lost_total", "stream" => name).absolute(place.stream.viewer_lost());
+        }
+        self.publish_network();
+        self.cameras.publish_metrics();
+    }
+
+    /// Of each stream the sum of its sessions' bitrates, and the worst round trip and loss.
+    fn publish_network(&self) {
+        let mut streams: BTreeMap<String, Network> = BTreeMap::new();
+        for session in self.sessions() {
+            let network = streams.entry(session.stream).or_default();
+            network.bps_in += session.bitrate_in_bps;
+            network.bps_out += session.bitrate_out_bps;
+            network.rtt_ms = network.rtt_ms.max(session.rtt_ms.unwrap_or(0.0));
+            network.loss = network.loss.max(session.loss_out.unwrap_or(0.0));
+        }
+        for place in self.streams.all() {
+            let name = || place.name().to_string();
+            let network = streams.remove(&**place.name()).unwrap_or_default();
+            gauge!("sightline_bitrate_bps", "stream" => name(), "direction" => "in").set(network.bps_in);
+            gauge!("sightline_bitrate_bps", "stream" => name(), "direction" => "out").set(network.bps_out);
+            gauge!("sightline_rtt_seconds", "stream" => name()).set(network.rtt_ms / 1000.0);
+            gauge!("sightline_loss_ratio", "stream" => name()).set(f64::from(network.loss));
+        }
     }
 
     /// The UDP port of all peers.
@@ -267,12 +325,12 @@ impl Pipeline {
         self.engine.port()
     }
 
-    /// Ends all sessions, each with a goodbye, and the pool. Nothing new is let in meanwhile.
+    /// Ends all sessions, each with a goodbye, all streams, and the pool. Nothing new is let in meanwhile.
     pub async fn shutdown(&self) {
         self.stop.cancel();
         self.tasks.close();
         if tokio::time::timeout(GOODBYE_LIMIT, self.tasks.wait()).await.is_err() {
-            tracing::warn!("some sessions did not end in time");
+            tracing::warn!("some sessions or streams did not end in time");
         }
         self.engine.stop();
         let pool = Arc::clone(&self.pool);
@@ -282,67 +340,11 @@ impl Pipeline {
     }
 }
 
-/// Gives the place back unless the session came to life.
-struct Reservation {
-    pipeline: Arc<Pipeline>,
-    id: String,
-}
-
-impl Reservation {
-    fn keep(mut self) {
-        self.id.clear();
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if !self.id.is_empty() {
-            self.pipeline.remove(&self.id);
-        }
-    }
-}
-
-fn checked_name(name: String) -> Result<String, PipelineError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let reason = if name.is_empty() {
-        "a name has at least one character; leave it out to be given one"
-    } else if name.len() > MAX_NAME {
-        "a name has at most 64 characters"
-    } else if !name.chars().all(allowed) || name.starts_with('.') {
-        "a name is made of letters, digits, '-', '_' and '.', and does not begin with '.'"
-    } else {
-        return Ok(name);
-    };
-    Err(PipelineError::BadName { name: name.chars().take(MAX_NAME).collect(), reason })
-}
-
-/// Letters and digits that are not mistaken for each other.
-fn random_name(length: usize) -> String {
-    const LETTERS: &[u8] = b"abcdefghjkmnpqrstuvwxyz23456789";
-    (0..length).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn names_that_fit_a_path_and_a_label_are_taken() {
-        for good in ["cam-1", "Front_Door", "a.b"] {
-            assert_eq!(checked_name(good.to_owned()).unwrap(), good);
-        }
-        for bad in ["", "a/b", "..", "a b", "ä", &"x".repeat(65)] {
-            assert!(checked_name(bad.to_owned()).is_err(), "{bad}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_name_of_ours_is_one_that_we_take(length in 1usize..40) {
-            let name = random_name(length);
-            prop_assert_eq!(name.len(), length);
-            prop_assert!(checked_name(name).is_ok());
-        }
-    }
+/// What is summed up over the sessions of a stream.
+#[derive(Default)]
+struct Network {
+    bps_in: f64,
+    bps_out: f64,
+    rtt_ms: f64,
+    loss: f32,
 }

@@ -7,23 +7,27 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use serde::Serialize;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::inbox::{Inbox, Pushed};
 use super::metrics::{DropReason, StreamMetrics};
-use super::options::{Config, PipelineError};
+use super::options::PipelineError;
+use super::parts::{Signal, StreamParts};
+use super::status::{Snapshot, StreamStatus, Timeline};
 use super::video::{Shared, Video, lock};
 use crate::annotate::Annotator;
 use crate::decode::VideoDecoder;
-use crate::detect::{Lane, Pool, Settings};
-use crate::encode::{self, Encoder, H264Encoder};
-use crate::media::{AccessUnit, Detections, FrameLedger, FramePool, KeyframeGate, KeyframeRequest};
+use crate::detect::Lane;
+use crate::encode::{Encoder, H264Encoder};
+use crate::media::{AccessUnit, AudioPacket, Detections, FrameLedger, FramePool, KeyframeGate, KeyframeRequest};
 use crate::sink::message::{ConfigMessage, ErrorCode, MessageError, StreamConfig};
-use crate::sink::{Fanout, ViewerFeed};
+use crate::sink::{EncodedFrame, Fanout, VideoChoice, ViewerFeed};
 
 /// Results that a slow reader may be behind.
 const WAITING_RESULTS: usize = 32;
+
+/// Audio packets that a slow listener may be behind: a second at 20 ms each.
+const WAITING_AUDIO: usize = 50;
 
 /// A running stream. Stopped when dropped.
 pub struct Stream {
@@ -31,40 +35,11 @@ pub struct Stream {
     lane: Arc<Lane>,
     labels: Arc<[Arc<str>]>,
     results: broadcast::Sender<Arc<Detections>>,
+    audio: broadcast::Sender<AudioPacket>,
+    unsupported: watch::Sender<Option<String>>,
     keyframes: KeyframeRequest,
     thread: Mutex<Option<JoinHandle<()>>>,
     started: Instant,
-}
-
-/// How a stream is doing, for the API.
-#[derive(Clone, Debug, Serialize)]
-pub struct StreamStatus {
-    /// Its name.
-    pub name: String,
-    /// Width of the picture in pixels, once one was decoded.
-    pub width: Option<usize>,
-    /// Height of the picture in pixels.
-    pub height: Option<usize>,
-    /// How long it has been running, in seconds.
-    pub uptime_s: f64,
-    /// Viewers of the annotated video.
-    pub viewers: usize,
-    /// Frames sent per second, over the last two seconds.
-    pub fps: f64,
-    /// Access units that came in.
-    pub frames_in: u64,
-    /// Pictures decoded.
-    pub frames_decoded: u64,
-    /// Frames sent.
-    pub frames_out: u64,
-    /// Frames that the detector finished.
-    pub detections: u64,
-    /// Frames that the detector skipped because a newer one was there.
-    pub detector_skipped: u64,
-    /// Frames that were not shown, by reason.
-    pub dropped: std::collections::BTreeMap<String, u64>,
-    /// The settings in force.
-    pub config: StreamConfig,
 }
 
 impl Stream {
@@ -72,14 +47,9 @@ impl Stream {
     ///
     /// # Errors
     /// When the codec or the thread cannot be had.
-    pub fn start(
-        name: &Arc<str>,
-        pool: &Pool,
-        settings: Settings,
-        config: &Config,
-        encode: &encode::Config,
-        keyframes: KeyframeRequest,
-    ) -> Result<Arc<Self>, PipelineError> {
+    pub fn start(parts: StreamParts<'_>) -> Result<Arc<Self>, PipelineError> {
+        let StreamParts { name, pool, settings, config, encode, keyframes, options: _ } = parts;
+        let name = &name;
         let frames = FramePool::new();
         let decoder = VideoDecoder::h264(frames, keyframes.clone())?;
         let encoder: Box<dyn Encoder> = Box::new(H264Encoder::new(encode.clone()));
@@ -97,6 +67,7 @@ impl Stream {
             metrics: StreamMetrics::new(name),
             failure: ArcSwapOption::empty(),
             size: ArcSwapOption::empty(),
+            no_signal: ArcSwapOption::empty(),
         });
         let (results, _) = broadcast::channel(WAITING_RESULTS);
         let lane = Arc::new({
@@ -116,6 +87,7 @@ impl Stream {
             .spawn({
                 let shared = Arc::clone(&shared);
                 move || {
+                    super::schedule::stand_ahead();
                     // A fault in the path of one stream's frames ends that stream, and nothing else.
                     if catch_unwind(AssertUnwindSafe(|| video.run())).is_err() {
                         tracing::error!(stream = %shared.name, "the video thread panicked");
@@ -130,6 +102,8 @@ impl Stream {
             lane,
             labels: Arc::clone(&pool.model_info().labels),
             results,
+            audio: broadcast::channel(WAITING_AUDIO).0,
+            unsupported: watch::Sender::new(None),
             keyframes,
             thread: Mutex::new(Some(thread)),
             started: Instant::now(),
@@ -153,16 +127,57 @@ impl Stream {
         }
     }
 
-    /// A new viewer of the annotated video.
-    #[must_use]
-    pub fn watch(&self) -> ViewerFeed {
-        self.shared.fanout.subscribe()
+    /// The source is back, or another one: what comes next refers to nothing before, and its timestamps begin anew. What
+    /// leaves goes on where it was.
+    pub fn begin_epoch(&self) {}
+
+    /// Says whether pictures come. While they do not, viewers get the last one with a banner.
+    pub fn set_signal(&self, signal: Signal) {
+        let text = match signal {
+            Signal::Live => None,
+            Signal::Lost(text) => Some(Arc::new(text)),
+        };
+        self.shared.no_signal.store(text);
     }
 
-    /// A handle by which a viewer asks for an IDR of the annotated video.
+    /// Takes an access unit of the camera's smaller stream, for the detector alone.
+    pub fn push_detect(&self, _unit: AccessUnit) {}
+
+    /// Takes a packet of the source's audio, for whoever listens.
+    pub fn push_audio(&self, packet: AudioPacket) {
+        // Nobody may be listening.
+        let _ = self.audio.send(packet);
+    }
+
+    /// The source's audio from now on. A listener that is too slow loses its own packets.
     #[must_use]
-    pub fn viewer_keyframe_request(&self) -> KeyframeRequest {
-        self.shared.fanout.keyframe_request()
+    pub fn audio(&self) -> broadcast::Receiver<AudioPacket> {
+        self.audio.subscribe()
+    }
+
+    /// A new viewer.
+    #[must_use]
+    pub fn watch(&self, choice: VideoChoice) -> ViewerFeed {
+        self.shared.fanout.subscribe(choice)
+    }
+
+    /// The newest picture, once there is one.
+    #[must_use]
+    pub fn snapshot(&self, _annotated: bool) -> Option<Snapshot> {
+        None
+    }
+
+    /// Where the stream is in time, once something came.
+    #[must_use]
+    pub fn timeline(&self) -> Option<Timeline> {
+        None
+    }
+
+    /// Why the video that comes cannot be decoded, as long as that is so. A stream that endures stays; whoever runs its
+    /// source may want to slow down.
+    #[must_use]
+    pub fn unsupported(&self) -> watch::Receiver<Option<String>> {
+        self.unsupported.subscribe()
     }
 
     /// The results of the detector, from now on, and a guard that says somebody reads them.
@@ -173,7 +188,7 @@ impl Stream {
     }
 
     /// Notes that a frame has left for a viewer.
-    pub fn frame_sent(&self, ledger: &FrameLedger) {
+    pub fn frame_sent(&self, _frame: &EncodedFrame, ledger: &FrameLedger) {
         self.shared.metrics.frame_sent(ledger);
     }
 
@@ -240,12 +255,19 @@ impl Stream {
             uptime_s: self.started.elapsed().as_secs_f64(),
             viewers: self.shared.fanout.viewers(),
             fps: seen.fps,
+            input_fps: 0.0,
+            detection_fps: 0.0,
             frames_in: seen.frames_in,
             frames_decoded: seen.decoded,
             frames_out: seen.processed,
+            encodes: 0,
             detections: seen.detections,
             detector_skipped: self.lane.counters().skipped,
             dropped: seen.dropped.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+            bridged_viewers: 0,
+            video: None,
+            no_signal: self.shared.no_signal.load().as_deref().cloned(),
+            clock: None,
             config: self.config(),
         }
     }

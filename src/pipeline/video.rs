@@ -42,6 +42,8 @@ pub(super) struct Shared {
     /// Why the stream ended by itself, if it did.
     pub(super) failure: ArcSwapOption<String>,
     pub(super) size: ArcSwapOption<(usize, usize)>,
+    /// Why no pictures come.
+    pub(super) no_signal: ArcSwapOption<String>,
 }
 
 /// The thread's own tools.
@@ -216,6 +218,7 @@ impl Video {
             idr: encoded.idr,
             frame_id: frame.id,
             rtp_timestamp: frame.rtp_timestamp,
+            captured: frame.captured,
             ledger: frame.ledger,
             boxes,
             result,

@@ -65,6 +65,10 @@ impl From<PipelineError> for ApiError {
                 }
             },
             PipelineError::TooManySessions(_) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_sessions"),
+            PipelineError::TooManyViewers(_) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_viewers"),
+            PipelineError::NoSuchStream(_) => (StatusCode::NOT_FOUND, "no_such_stream"),
+            PipelineError::NoSuchCamera(_) => (StatusCode::NOT_FOUND, "no_such_camera"),
+            PipelineError::BadCamera { .. } => (StatusCode::BAD_REQUEST, "bad_camera"),
             PipelineError::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
             PipelineError::BadName { .. } => (StatusCode::BAD_REQUEST, "bad_name"),
             PipelineError::NameTaken(_) => (StatusCode::CONFLICT, "name_taken"),

@@ -2,14 +2,27 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::media::{Detection, Detections, FrameLedger, KeyframeRequest, RtpTimestamp};
 
 /// Frames that may wait for one viewer: half a second at 30 frames a second. More, and it is better off with an IDR.
 const WAITING_FRAMES: usize = 16;
+
+/// What a viewer wants to see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VideoChoice {
+    /// The pictures with the boxes in them.
+    #[default]
+    Annotated,
+    /// The pictures as they come.
+    Original,
+}
 
 /// An encoded frame with everything that is said about it.
 #[derive(Debug)]
@@ -22,6 +35,8 @@ pub struct EncodedFrame {
     pub frame_id: u64,
     /// The frame's timestamps.
     pub rtp_timestamp: RtpTimestamp,
+    /// When the sender captured it, by its own clock.
+    pub captured: Option<SystemTime>,
     /// When it passed which door, up to the encoder.
     pub ledger: FrameLedger,
     /// The boxes as they are drawn.
@@ -50,12 +65,19 @@ struct Place {
 #[derive(Debug)]
 pub struct ViewerFeed {
     frames: mpsc::Receiver<Arc<EncodedFrame>>,
+    keyframes: KeyframeRequest,
 }
 
 impl ViewerFeed {
     /// The next frame; `None` when the stream ended.
     pub async fn recv(&mut self) -> Option<Arc<EncodedFrame>> {
         self.frames.recv().await
+    }
+
+    /// A handle by which this viewer asks for an IDR.
+    #[must_use]
+    pub fn keyframe_request(&self) -> KeyframeRequest {
+        self.keyframes.clone()
     }
 }
 
@@ -68,14 +90,14 @@ impl Fanout {
 
     /// A new viewer; its first frame is an IDR, which is asked for now.
     #[must_use]
-    pub fn subscribe(&self) -> ViewerFeed {
+    pub fn subscribe(&self, _choice: VideoChoice) -> ViewerFeed {
         let (sender, frames) = mpsc::channel(WAITING_FRAMES);
         let mut viewers = self.lock();
         viewers.push(Place { frames: sender, waits_for_idr: true });
         self.count.store(viewers.len(), Ordering::Relaxed);
         drop(viewers);
         self.keyframes.request();
-        ViewerFeed { frames }
+        ViewerFeed { frames, keyframes: self.keyframes.clone() }
     }
 
     /// A handle to ask for an IDR of this encode.
@@ -139,6 +161,7 @@ mod tests {
             idr,
             frame_id,
             rtp_timestamp: RtpTimestamp::default(),
+            captured: None,
             ledger: FrameLedger::default(),
             boxes: vec![],
             result: None,
@@ -157,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn a_new_viewer_begins_with_an_idr() {
         let (fanout, asked) = fanout();
-        let mut viewer = fanout.subscribe();
+        let mut viewer = fanout.subscribe(VideoChoice::Annotated);
         assert_eq!(asked.load(Ordering::Relaxed), 1);
         fanout.send(&frame(0, false));
         fanout.send(&frame(1, true));
@@ -169,7 +192,8 @@ mod tests {
     #[tokio::test]
     async fn a_slow_viewer_loses_its_own_frames_up_to_the_next_idr() {
         let (fanout, _) = fanout();
-        let (mut slow, mut quick) = (fanout.subscribe(), fanout.subscribe());
+        let (mut slow, mut quick) =
+            (fanout.subscribe(VideoChoice::Annotated), fanout.subscribe(VideoChoice::Annotated));
         fanout.send(&frame(0, true));
         assert_eq!(quick.recv().await.unwrap().frame_id, 0);
         let last = WAITING_FRAMES as u64 + 4;
@@ -193,7 +217,7 @@ mod tests {
     #[test]
     fn a_viewer_that_left_is_forgotten() {
         let (fanout, _) = fanout();
-        drop(fanout.subscribe());
+        drop(fanout.subscribe(VideoChoice::Annotated));
         assert_eq!(fanout.viewers(), 1);
         fanout.send(&frame(0, true));
         assert_eq!(fanout.viewers(), 0);

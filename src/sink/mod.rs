@@ -10,6 +10,6 @@ mod queue;
 mod viewer;
 
 pub use channel::serve_channel;
-pub use fanout::{EncodedFrame, Fanout, ViewerFeed};
+pub use fanout::{EncodedFrame, Fanout, VideoChoice, ViewerFeed};
 pub use queue::MessageQueue;
 pub use viewer::serve_viewer;

@@ -79,6 +79,7 @@ mod tests {
             idr: false,
             frame_id: u64::from(output),
             rtp_timestamp: RtpTimestamp { output, source: output },
+            captured: None,
             ledger: FrameLedger::default(),
             boxes: vec![],
             result: None,

@@ -75,7 +75,7 @@ async fn garbage_on_the_wire_costs_nothing() {
     }
     assert_eq!(server.pipeline.sessions().len(), 2);
     for stream in server.pipeline.streams() {
-        assert_eq!(stream.dropped.values().sum::<u64>(), 0, "{stream:?}");
+        assert_eq!(stream.status.dropped.values().sum::<u64>(), 0, "{stream:?}");
     }
 }
 

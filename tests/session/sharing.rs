@@ -7,7 +7,7 @@ use std::time::Instant;
 use sightline::detect::{self, Model, Pool};
 use sightline::encode::{self, Encoder, H264Encoder};
 use sightline::media::{AccessUnit, I420Frame, KeyframeRequest, VideoCodec};
-use sightline::pipeline::{self, Stream};
+use sightline::pipeline::{self, Stream, StreamOptions, StreamParts, VideoChoice};
 
 use crate::client::{Client, Options, picture_number};
 use crate::fakes;
@@ -39,8 +39,16 @@ impl Fed {
         let settings = model.settings(&config);
         let pool = Pool::start(model, &config).unwrap();
         let (pipeline, encode) = (pipeline::Config::default(), encode::Config::default());
-        let stream =
-            Stream::start(&"fed".into(), &pool, settings, &pipeline, &encode, KeyframeRequest::ignored()).unwrap();
+        let stream = Stream::start(StreamParts {
+            name: "fed".into(),
+            pool: &pool,
+            settings,
+            config: &pipeline,
+            encode: &encode,
+            keyframes: KeyframeRequest::ignored(),
+            options: StreamOptions::default(),
+        })
+        .unwrap();
         Self {
             stream,
             encoder: H264Encoder::new(encode::Config::default()),
@@ -101,7 +109,7 @@ async fn a_reader_alone_costs_the_inference_and_no_encode() {
 async fn two_viewers_get_the_same_encode() {
     let (model, _) = counting();
     let mut fed = Fed::start(model);
-    let (mut first, mut second) = (fed.stream.watch(), fed.stream.watch());
+    let (mut first, mut second) = (fed.stream.watch(VideoChoice::Annotated), fed.stream.watch(VideoChoice::Annotated));
     let mut bytes = 0;
     for n in 0..10 {
         fed.feed().await;

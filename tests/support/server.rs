@@ -79,7 +79,7 @@ impl Server {
 
     /// The one stream that there should be.
     pub fn stream(&self) -> StreamStatus {
-        self.pipeline.streams().into_iter().next().expect("a stream")
+        self.pipeline.streams().into_iter().next().expect("a stream").status
     }
 
     /// Ends it as a signal does, and waits until it is over.

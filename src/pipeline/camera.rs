@@ -1,0 +1,393 @@
+//! One camera at work: its supervisor, what its stream is told, and when it is open.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::cameras::{CameraConfig, CameraReport, Origin};
+use super::options::PipelineError;
+use super::parts::{Signal, StreamOptions};
+use super::registry::Pipeline;
+use super::stream::Stream;
+use super::streams::{Place, StreamKind, Upstream};
+use super::video::lock;
+use crate::source::camera::{CameraEvent, CameraHealth, CameraSource, CameraState, CameraStatus, Demand};
+
+async fn supervise(
+    _source: CameraSource,
+    _demand: watch::Receiver<Demand>,
+    _health: CameraHealth,
+    _deliver: impl FnMut(CameraEvent) + Send,
+) {
+    std::future::pending::<()>().await;
+}
+
+/// How often a camera's stream is looked after.
+const TICK: Duration = Duration::from_millis(500);
+/// After a fault of ours the camera is left alone for this long, so that one that comes with every picture costs little.
+const FAULT_PAUSE: Duration = Duration::from_secs(5);
+/// What the viewers of a camera are told that is gone.
+const REMOVED: &str = "the camera was removed";
+
+/// A camera with its stream.
+pub(super) struct Camera {
+    name: String,
+    origin: Origin,
+    config: watch::Sender<CameraConfig>,
+    /// Its stream; another one after a fault.
+    place: Mutex<Arc<Place>>,
+    health: CameraHealth,
+    /// Of the smaller stream.
+    detect_health: CameraHealth,
+    /// A fault of ours, while the camera is left alone for it.
+    fault: Mutex<Option<String>>,
+    stop: CancellationToken,
+    counted_restarts: AtomicU64,
+}
+
+/// What to do when a camera's sources have stopped.
+enum Next {
+    /// Start them anew: the address is another one.
+    Restart,
+    /// Start them anew after a pause, for this fault.
+    Pause(String),
+    /// Make a new stream too: the old one failed, for this reason.
+    Renew(String),
+    /// Nothing: the camera is gone.
+    Stop,
+}
+
+/// When a camera is open: always, or while somebody watches and a little longer.
+#[derive(Debug, Default)]
+struct Need {
+    /// When it was watched last, while nobody does.
+    left_at: Option<Instant>,
+    was_watched: bool,
+}
+
+impl Need {
+    /// What is needed now.
+    fn update(&mut self, config: &CameraConfig, viewers: usize, linger: Duration, now: Instant) -> Demand {
+        let watched = viewers > 0;
+        if watched {
+            self.left_at = None;
+        } else if self.was_watched {
+            self.left_at = Some(now);
+        }
+        self.was_watched = watched;
+        if self.left_at.is_some_and(|at| now.saturating_duration_since(at) >= linger) {
+            self.left_at = None;
+        }
+        let open = config.enabled && (!config.on_demand || watched || self.left_at.is_some());
+        Demand { open, watched }
+    }
+
+    /// When to ask again, if nothing happens.
+    fn deadline(&self, linger: Duration) -> Option<Instant> {
+        self.left_at.map(|at| at + linger)
+    }
+}
+
+impl Camera {
+    /// Makes the camera's stream and opens the camera, if it should be open.
+    pub(super) fn start(
+        pipeline: &Arc<Pipeline>,
+        origin: Origin,
+        name: String,
+        config: CameraConfig,
+    ) -> Result<Arc<Self>, PipelineError> {
+        if pipeline.stop.is_cancelled() {
+            return Err(PipelineError::ShuttingDown);
+        }
+        let place = open_place(pipeline, &name, &config)?;
+        let camera = Arc::new(Self {
+            name,
+            origin,
+            config: watch::Sender::new(config),
+            place: Mutex::new(place),
+            health: CameraHealth::new(),
+            detect_health: CameraHealth::new(),
+            fault: Mutex::default(),
+            stop: pipeline.stop.child_token(),
+            counted_restarts: AtomicU64::new(0),
+        });
+        let span = tracing::info_span!("camera", stream = %camera.name);
+        pipeline.tasks.spawn(Arc::clone(&camera).keep(Arc::clone(pipeline)).instrument(span));
+        Ok(camera)
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    pub(super) fn config(&self) -> CameraConfig {
+        self.config.borrow().clone()
+    }
+
+    /// Runs it in another way from now on.
+    pub(super) fn change(&self, config: CameraConfig) {
+        self.config.send_if_modified(|now| {
+            let other = *now != config;
+            *now = config;
+            other
+        });
+    }
+
+    /// Ends the camera; its name is free at once.
+    pub(super) fn remove(&self, pipeline: &Pipeline) {
+        let place = lock(&self.place);
+        self.stop.cancel();
+        pipeline.streams.remove(&place, REMOVED);
+    }
+
+    fn place(&self) -> Arc<Place> {
+        Arc::clone(&lock(&self.place))
+    }
+
+    pub(super) fn status(&self) -> CameraStatus {
+        let status = self.health.status();
+        match lock(&self.fault).clone() {
+            Some(fault) => CameraStatus { state: CameraState::Backoff, last_error: Some(fault), ..status },
+            None => status,
+        }
+    }
+
+    pub(super) fn report(&self) -> CameraReport {
+        let config = self.config();
+        CameraReport {
+            name: self.name.clone(),
+            origin: self.origin,
+            status: self.status(),
+            detect_status: config.detect_url.is_some().then(|| self.detect_health.status()),
+            stream: self.place().stream.status(),
+            config,
+        }
+    }
+
+    pub(super) fn publish_metrics(&self) {
+        let status = self.status();
+        let name = || self.name.clone();
+        gauge!("video_camera_status", "stream" => name()).set(number(status.state));
+        let before = self.counted_restarts.swap(status.restarts, Ordering::Relaxed);
+        counter!("sightline_camera_restarts_total", "stream" => name())
+            .increment(status.restarts.saturating_sub(before));
+        if let Some(since) = status.since_last_frame_ms {
+            gauge!("sightline_camera_last_frame_seconds", "stream" => name())
+                .set(Duration::from_millis(since).as_secs_f64());
+        }
+    }
+
+    /// The camera's own task.
+    async fn keep(self: Arc<Self>, pipeline: Arc<Pipeline>) {
+        loop {
+            match self.run(&pipeline).await {
+                Next::Restart => {}
+                Next::Pause(fault) => {
+                    tracing::error!(fault, "the camera's task failed");
+                    self.pause(fault).await;
+                }
+                Next::Renew(why) => {
+                    tracing::error!(why, "the camera's stream failed");
+                    let failed = self.place();
+                    pipeline.close_stream(&failed, &why).await;
+                    self.pause(why).await;
+                    self.renew(&pipeline);
+                }
+                Next::Stop => break,
+            }
+        }
+        let place = self.place();
+        pipeline.streams.remove(&place, REMOVED);
+        pipeline.stop_stream(&place).await;
+    }
+
+    /// Leaves the camera alone for a while.
+    async fn pause(&self, fault: String) {
+        *lock(&self.fault) = Some(fault);
+        tokio::select! {
+            () = sleep(FAULT_PAUSE) => {}
+            () = self.stop.cancelled() => {}
+        }
+        *lock(&self.fault) = None;
+    }
+
+    /// A new stream under the camera's name.
+    fn renew(&self, pipeline: &Pipeline) {
+        let mut place = lock(&self.place);
+        if self.stop.is_cancelled() {
+            return;
+        }
+        match open_place(pipeline, &self.name, &self.config.borrow()) {
+            Ok(made) => *place = made,
+            // The next look finds that the old one is still failed, and tries again.
+            Err(error) => tracing::error!(%error, "no stream for the camera"),
+        }
+    }
+
+    /// Runs the camera's sources for as long as its addresses stay the same.
+    async fn run(&self, pipeline: &Pipeline) -> Next {
+        let place = self.place();
+        let linger = Duration::from_millis(pipeline.config.on_demand_close_ms);
+        let (mut config, mut viewers) = (self.config.subscribe(), place.viewers());
+        let mut unsupported = place.stream.unsupported();
+        let started = config.borrow_and_update().clone();
+        let mut need = Need::default();
+        let first = need.update(&started, *viewers.borrow_and_update(), linger, Instant::now());
+        let (demand, wanted) = watch::channel(first);
+        self.set_enabled(&place.stream, None, &started);
+        let mut sources = self.open_sources(&place.stream, &started, &wanted);
+        let mut enabled = started.enabled;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline = need.deadline(linger);
+            tokio::select! {
+                () = self.stop.cancelled() => return Next::Stop,
+                Ok(()) = config.changed() => {}
+                Ok(()) = viewers.changed() => {}
+                Ok(()) = unsupported.changed() => {
+                    if let Some(reason) = unsupported.borrow_and_update().clone() {
+                        self.health.refuse(reason);
+                    }
+                }
+                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {}
+                ended = sources.join_next() => {
+                    let fault = match ended {
+                        Some(Err(error)) if error.is_panic() => "an internal fault ended the connection",
+                        _ => "the connection's task ended",
+                    };
+                    return Next::Pause(fault.to_owned());
+                }
+                _ = tick.tick() => {
+                    if let Some(why) = place.stream.failure() {
+                        return Next::Renew(why);
+                    }
+                }
+            }
+            let now = config.borrow_and_update().clone();
+            if !same_sources(&now, &started) {
+                return Next::Restart;
+            }
+            place.set_mode(now.mode);
+            if now.enabled != enabled {
+                self.set_enabled(&place.stream, Some(enabled), &now);
+                enabled = now.enabled;
+            }
+            let next = need.update(&now, *viewers.borrow_and_update(), linger, Instant::now());
+            demand.send_if_modified(|demand| {
+                let other = *demand != next;
+                *demand = next;
+                other
+            });
+        }
+    }
+
+    fn open_sources(
+        &self,
+        stream: &Arc<Stream>,
+        config: &CameraConfig,
+        demand: &watch::Receiver<Demand>,
+    ) -> JoinSet<()> {
+        let mut sources = JoinSet::new();
+        let source = CameraSource { address: config.url.clone(), transport: config.transport };
+        let deliver = deliver(Arc::clone(stream), self.health.clone(), self.config.subscribe());
+        sources.spawn(supervise(source, demand.clone(), self.health.clone(), deliver).in_current_span());
+        if let Some(address) = &config.detect_url {
+            let source = CameraSource { address: address.clone(), transport: config.transport };
+            let stream = Arc::clone(stream);
+            let deliver = move |event| {
+                if let CameraEvent::Unit(unit) = event {
+                    stream.push_detect(unit);
+                }
+            };
+            let span = tracing::info_span!("detect_url");
+            sources.spawn(supervise(source, demand.clone(), self.detect_health.clone(), deliver).instrument(span));
+        }
+        sources
+    }
+
+    /// What is said of a camera that is paused, or no longer so.
+    fn set_enabled(&self, stream: &Stream, before: Option<bool>, config: &CameraConfig) {
+        self.health.set_enabled(config.enabled);
+        self.detect_health.set_enabled(config.enabled);
+        if before != Some(config.enabled) {
+            stream.set_signal(Signal::Lost(banner(config.enabled, CameraState::Connecting).to_owned()));
+        }
+    }
+}
+
+/// A stream of a camera under its name.
+fn open_place(pipeline: &Pipeline, name: &str, config: &CameraConfig) -> Result<Arc<Place>, PipelineError> {
+    let upstream = Upstream::default();
+    let options = StreamOptions { detect_always: true, bridge: true, endures: true };
+    if pipeline.streams.get(name).is_some() {
+        return Err(PipelineError::NameTaken(name.to_owned()));
+    }
+    let stream = pipeline.make_stream(name, upstream.keyframe_request(), options)?;
+    let place = Place::new(stream, StreamKind::Camera, config.mode, upstream);
+    pipeline.streams.insert(&place, None)?;
+    Ok(place)
+}
+
+/// Hands on what the camera delivers.
+fn deliver(
+    stream: Arc<Stream>,
+    health: CameraHealth,
+    config: watch::Receiver<CameraConfig>,
+) -> impl FnMut(CameraEvent) + Send {
+    let mut dark = true;
+    move |event| match event {
+        CameraEvent::Opened(_) => stream.begin_epoch(),
+        CameraEvent::Unit(unit) => {
+            // Before it nothing can be shown.
+            if dark && unit.idr {
+                dark = false;
+                stream.set_signal(Signal::Live);
+            }
+            stream.push(unit);
+        }
+        CameraEvent::Audio(packet) => stream.push_audio(packet),
+        CameraEvent::Lost => {
+            dark = true;
+            let enabled = config.borrow().enabled;
+            stream.set_signal(Signal::Lost(banner(enabled, health.status().state).to_owned()));
+        }
+    }
+}
+
+/// What stands in the picture of a camera that shows none.
+fn banner(enabled: bool, state: CameraState) -> &'static str {
+    match state {
+        _ if !enabled => "disabled",
+        CameraState::Connecting | CameraState::Idle => "connecting",
+        CameraState::Unauthorized => "wrong user or password",
+        CameraState::Unsupported => "video not supported",
+        _ => "no signal",
+    }
+}
+
+/// The value of `video_camera_status`.
+fn number(state: CameraState) -> f64 {
+    match state {
+        CameraState::Disabled => 0.0,
+        CameraState::Live => 1.0,
+        CameraState::Connecting => 2.0,
+        CameraState::Stalled => 3.0,
+        CameraState::Backoff => 4.0,
+        CameraState::Unauthorized => 5.0,
+        CameraState::Unsupported => 6.0,
+        CameraState::Idle => 7.0,
+    }
+}
+
+/// Whether a camera need not be opened anew for a change.
+fn same_sources(a: &CameraConfig, b: &CameraConfig) -> bool {
+    a.url == b.url && a.transport == b.transport && a.detect_url == b.detect_url
+}
