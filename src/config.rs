@@ -84,6 +84,9 @@ pub struct Overrides {
     /// Address and port of HTTP [default: 127.0.0.1:8080].
     #[arg(long, env = "SIGHTLINE_LISTEN", value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
+    /// What WHIP and WHEP clients must send as `Authorization: Bearer …` [default: nothing is asked for].
+    #[arg(long, env = "SIGHTLINE_BEARER_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub bearer_token: Option<String>,
     /// UDP port of all media, 0 to let the system choose [default: 8189].
     #[arg(long, env = "SIGHTLINE_UDP_PORT", value_name = "N")]
     pub udp_port: Option<u16>,
@@ -177,6 +180,9 @@ impl Config {
             }
         }
         set(&mut self.server.listen, overrides.listen.as_ref());
+        if let Some(token) = &overrides.bearer_token {
+            self.server.bearer_token = Some(token.clone().into());
+        }
         set(&mut self.media.udp_port, overrides.udp_port.as_ref());
         if !overrides.public_ip.is_empty() {
             self.media.public_ip.clone_from(&overrides.public_ip);

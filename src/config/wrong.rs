@@ -2,12 +2,17 @@
 
 use crate::pipeline::hide_secrets;
 
-/// Parts of the names of keys whose values are not shown.
-const SECRET: [&str; 6] = ["url", "token", "password", "secret", "credential", "username"];
+/// Parts of the names of keys whose values are secrets, and of those that may hold one.
+const WORDS: [&str; 4] = ["token", "password", "secret", "credential"];
+const HOLDERS: [&str; 2] = ["url", "username"];
+
+fn is_word(key: &str) -> bool {
+    WORDS.iter().any(|word| key.to_lowercase().contains(word))
+}
 
 /// The error of a TOML text: `line 3, [server]: unknown field …`, with the line itself where it can hold no secret.
 pub(super) fn describe(text: &str, error: &toml::de::Error) -> String {
-    let message = hide_secrets(error.message().trim_end());
+    let mut message = hide_secrets(error.message().trim_end());
     let Some(before) = error.span().and_then(|span| text.get(..span.start.min(text.len()))) else {
         return message;
     };
@@ -20,12 +25,20 @@ pub(super) fn describe(text: &str, error: &toml::de::Error) -> String {
     let secret = {
         let lower = line.to_lowercase();
         let camera = table.is_some_and(|table| table.contains("cameras"));
-        camera || lower.contains("://") || lower.contains('@') || SECRET.iter().any(|word| lower.contains(word))
+        camera
+            || lower.contains("://")
+            || lower.contains('@')
+            || is_word(&lower)
+            || HOLDERS.iter().any(|word| lower.contains(word))
     };
     let shown = if line.is_empty() || line.starts_with('[') {
         String::new()
     } else if secret {
         let key = line.split_once('=').map_or("", |(key, _)| key.trim());
+        // `invalid type: integer `1234`, expected a string` quotes what was written.
+        if let (true, Some((what, _))) = (is_word(key), message.split_once(": ")) {
+            message = what.to_owned();
+        }
         let fits = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
         if fits { format!(", {key} = …") } else { String::new() }
     } else {
@@ -53,11 +66,13 @@ mod tests {
             ("[cameras]\nfront = \"rtsp://u:s3cret@cam/\"", &["line 2", "[cameras]", "front"]),
             ("cameras.front.url = \"u:s3cret@cam/\"", &["line 1", "cameras.front.url", "rtsp://"]),
             ("[cameras.front]\n\"rtsp://u:s3cret@cam/\" = 1", &["line 2"]),
+            ("[server]\nbearer_token = 53cret", &["line 2", "[server]"]),
+            ("[server]\nbearer_token = 5363", &["line 2", "[server]", "bearer_token = …", "invalid type"]),
             ("[cameras.front]\ntransport = \"udp\"", &["line 1", "[cameras.front]", "url"]),
         ] {
             let error = Config::parse(text).unwrap_err();
             assert!(hints.iter().all(|hint| error.contains(hint)), "{text}\n{error}");
-            assert!(!error.contains("s3cret"), "{text}\n{error}");
+            assert!(!["s3cret", "53cret", "5363"].iter().any(|secret| error.contains(secret)), "{text}\n{error}");
         }
     }
 }

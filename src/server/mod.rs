@@ -4,14 +4,19 @@
 //! what a session does, and anything that takes longer than an answer.
 
 mod api;
+mod bearer;
 mod body;
 mod cameras;
 mod error;
 mod guard;
+mod ice;
 mod kept;
 mod offer;
 mod page;
+mod resource;
 mod snapshot;
+mod whep;
+mod whip;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,7 +31,11 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use bearer::Secret;
+pub use ice::IceServer;
+
 use crate::pipeline::Pipeline;
+use bearer::Bearer;
 use error::ApiError;
 
 /// Where HTTP is served, and to whom.
@@ -41,6 +50,10 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// The folder that cameras are kept in which are added at run time and are to stay; `None`: they last until the end.
     pub state_dir: Option<PathBuf>,
+    /// What WHIP and WHEP clients must send as `Authorization: Bearer …`; nothing is asked for where it is not set.
+    pub bearer_token: Option<Secret>,
+    /// STUN and TURN servers that WHIP and WHEP clients are told to use.
+    pub ice_servers: Vec<IceServer>,
 }
 
 impl Default for Config {
@@ -50,6 +63,8 @@ impl Default for Config {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             state_dir: None,
+            bearer_token: None,
+            ice_servers: Vec::new(),
         }
     }
 }
@@ -71,13 +86,20 @@ impl Config {
                 return Err(format!("allowed_hosts = {host:?}: write the name alone, without scheme or port"));
             }
         }
-        Ok(())
+        let token = self.bearer_token.as_ref().map(Secret::reveal);
+        if token.is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err("bearer_token is a word of printable ASCII without spaces".to_owned());
+        }
+        self.ice_servers.iter().try_for_each(IceServer::validate)
     }
 }
 
 /// What the handlers share.
 struct App {
     pipeline: Arc<Pipeline>,
+    bearer: Bearer,
+    /// The `Link` headers of the STUN and TURN servers.
+    ice_links: Vec<HeaderValue>,
     /// The text of `/metrics`.
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     stop: CancellationToken,
@@ -108,6 +130,8 @@ pub async fn run(
     pipeline.set_warnings("state", warnings);
     let app = Arc::new(App {
         pipeline: Arc::clone(&pipeline),
+        bearer: Bearer::new(config.bearer_token.as_ref()),
+        ice_links: ice::links(&config.ice_servers),
         metrics: Box::new(metrics),
         stop: stop.clone(),
         snapshots: snapshot::Snapshots::default(),
@@ -126,6 +150,10 @@ pub async fn run(
 
 fn router(app: Arc<App>, config: &Config) -> Router {
     let guard = Arc::new(guard::Guard::new(config));
+    let bearer = app.bearer.clone();
+    let signalling =
+        whip::routes().merge(whep::routes()).method_not_allowed_fallback(|| async { ApiError::method_not_allowed() });
+    let signalling = signalling.layer(middleware::from_fn(move |request, next| bearer.clone().check(request, next)));
     Router::new()
         .route("/offer", post(offer::offer))
         .route("/api/v1/sessions", get(api::sessions))
@@ -141,6 +169,7 @@ fn router(app: Arc<App>, config: &Config) -> Router {
         .route("/readyz", get(api::readyz))
         .route("/metrics", get(api::metrics))
         .merge(page::routes())
+        .merge(signalling)
         .fallback(|| async { ApiError::not_found("there is nothing at this address") })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .with_state(app)
