@@ -13,9 +13,10 @@ pub fn hide_secrets(text: &str) -> String {
             let end = word.get(body.len()..).unwrap_or_default();
             match (body.parse::<Address>(), body.find("://").map(|at| at + 3)) {
                 (Ok(address), _) => format!("{address}{end}"),
-                (Err(_), Some(at)) => format!("{}***{end}", body.get(..at).unwrap_or_default()),
-                (Err(_), None) if body.contains('@') => format!("***{end}"),
-                (Err(_), None) => word.to_owned(),
+                // A scheme alone is one that a message speaks of.
+                (Err(_), Some(at)) if at < body.len() => format!("{}***{end}", body.get(..at).unwrap_or_default()),
+                (Err(_), _) if body.contains('@') => format!("***{end}"),
+                (Err(_), _) => word.to_owned(),
             }
         })
         .collect()
@@ -35,7 +36,7 @@ mod tests {
             ),
             ("string \"https://u:s3cret@cam/1\", expected", "string \"https://***\", expected"),
             ("s3:s3cret@cam is no address", "*** is no address"),
-            ("write rtsp:// or http://", "write rtsp://*** or http://***"),
+            ("write rtsp:// or http://", "write rtsp:// or http://"),
             ("nothing  to hide", "nothing  to hide"),
         ] {
             assert_eq!(hide_secrets(text), shown);
