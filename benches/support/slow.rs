@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sightline::detect::{self, DetectError, Detector, Family, Found, Model, ModelInfo, Picture, Pool, Settings};
+use sightline::detect::{self, DetectError, Detector, Family, Found, Model, ModelInfo, Picture, Pools, Settings};
 use sightline::media::{BBox, Detection};
 use sightline::peer::{self, Engine};
 use sightline::pipeline::{self, Pipeline};
@@ -47,7 +47,7 @@ pub async fn serve(work: Duration) -> String {
     let model = Model::new(info, false, move || Ok(Box::new(Busy(work))));
     let config = detect::Config::default();
     let settings = model.settings(&config);
-    let pool = Pool::start(model, &config).expect("threads");
+    let pool = Pools::start(model, &config).expect("threads");
     let engine = Engine::bind_loopback(&peer::Config { udp_port: 0, public_ip: vec![] }).expect("a UDP port");
     let pipeline =
         Pipeline::new(engine, pool, settings, pipeline::Config::default(), encode::Config::default(), vec![]);

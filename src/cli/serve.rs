@@ -2,7 +2,7 @@
 
 use anyhow::{Context, anyhow};
 use sightline::config::{Config, Overrides};
-use sightline::detect::{self, DetectError, Model, Pool};
+use sightline::detect::{self, DetectError, Model, Pools};
 use sightline::peer::Engine;
 use sightline::pipeline::{Pipeline, stand_ahead};
 use sightline::{encode, server, telemetry};
@@ -27,7 +27,7 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
     for assumed in &info.assumed {
         tracing::info!(%assumed, "the model does not say");
     }
-    let pool = Pool::start(model, &config.detect)?;
+    let pool = Pools::start(model, &config.detect)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

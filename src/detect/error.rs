@@ -35,6 +35,16 @@ pub enum DetectError {
         /// What was found, and what was expected.
         reason: String,
     },
+    /// The system gives no thread: refused at start.
+    #[error("the system gave no thread for detector {number} of {workers}: {reason}; lower `workers` in [detect]")]
+    Thread {
+        /// Which, from 0.
+        number: usize,
+        /// Of how many.
+        workers: usize,
+        /// What the system said.
+        reason: String,
+    },
     /// This one picture failed: it is skipped and counted.
     #[error("the picture could not be examined: {0}")]
     Frame(String),

@@ -1,15 +1,17 @@
 //! One stream's way through the pool: its newest frame, its settings, its tracker, its counts.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::pool::Shared;
 use super::tracker::Tracker;
-use super::{DetectError, Detector, Found, Settings};
+use super::turns::Priority;
+use super::zone::Zone;
+use super::{DetectError, Detector, Found, ModelInfo, Settings};
 use crate::media::{DetectionTimes, Detections, Frame, Mark, Slot};
 
 /// The least time between two log lines about failures of one lane.
@@ -28,12 +30,36 @@ pub struct LaneCounters {
     pub skipped: u64,
     /// Frames with a result.
     pub finished: u64,
-    /// Frames that an error or a panic of the detector cost.
+    /// Frames that an error, a panic or the slowness of the detector cost, or a model that cannot be used.
     pub failed: u64,
 }
 
-/// A stream's place in a [`Pool`](super::Pool). Dropping it takes the stream out at once: the result of a frame that a
-/// worker holds is discarded, unless it is just being delivered.
+/// What a stream wants of the detector. All but the model may be changed later, at the [`Lane`].
+#[derive(Clone, Debug, Default)]
+pub struct LaneOptions {
+    /// The model, as `[detect] model` names it; `None` for the one that is configured.
+    pub model: Option<String>,
+    /// `None`: what the configuration says, with the model's own thresholds where it says nothing.
+    pub settings: Option<Settings>,
+    /// How much of the detector's time, against the other streams.
+    pub priority: Priority,
+    /// Where an object counts; `None` for the whole picture.
+    pub zone: Option<Zone>,
+}
+
+/// The model of a lane.
+#[derive(Clone, Debug)]
+pub enum LaneModel {
+    /// It is being loaded: the newest frame waits for it.
+    Loading,
+    /// It looks at the frames.
+    Ready(Arc<ModelInfo>),
+    /// It cannot be used, for this reason: no frame is looked at.
+    Failed(Arc<str>),
+}
+
+/// A stream's place with the detector ([`Pools`](super::Pools)). Dropping it takes the stream out at once: the result of a
+/// frame that a worker holds is discarded, unless it is just being delivered.
 pub struct Lane {
     state: Arc<LaneState>,
     shared: Arc<Shared>,
@@ -47,11 +73,30 @@ impl Lane {
     /// Puts `frame` up to be looked at, in place of one that still waits. Never waits for a worker.
     pub fn offer(&self, frame: Frame) {
         self.state.offered.fetch_add(1, Ordering::Relaxed);
+        if matches!(**self.state.model.load(), LaneModel::Failed(_)) {
+            self.state.failed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let displaced = self.state.waiting.put(Waiting { frame, offered: Instant::now() });
         if displaced.is_some() {
             self.state.skipped.fetch_add(1, Ordering::Relaxed);
         }
         self.shared.wake(&self.state);
+    }
+
+    /// Which model looks, or why none does.
+    #[must_use]
+    pub fn model(&self) -> LaneModel {
+        LaneModel::clone(&self.state.model.load())
+    }
+
+    /// The names of the model's classes, by class id; empty while there is no model.
+    #[must_use]
+    pub fn labels(&self) -> Arc<[Arc<str>]> {
+        match &**self.state.model.load() {
+            LaneModel::Ready(info) => Arc::clone(&info.labels),
+            LaneModel::Loading | LaneModel::Failed(_) => Arc::from([]),
+        }
     }
 
     /// The settings in force.
@@ -62,7 +107,30 @@ impl Lane {
 
     /// Sets what holds from the next frame on that a worker takes.
     pub fn set_settings(&self, settings: Settings) {
+        self.state.own_settings.store(true, Ordering::Relaxed);
         self.state.settings.store(Arc::new(settings));
+    }
+
+    /// How much of the detector's time, against the other streams.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        *lock(&self.state.priority)
+    }
+
+    /// Holds from the next frame on.
+    pub fn set_priority(&self, priority: Priority) {
+        self.shared.set_priority(&self.state, priority);
+    }
+
+    /// Where an object counts; `None` for the whole picture.
+    #[must_use]
+    pub fn zone(&self) -> Option<Zone> {
+        self.state.zone.load().as_deref().cloned()
+    }
+
+    /// Holds from the next result on.
+    pub fn set_zone(&self, zone: Option<Zone>) {
+        self.state.zone.store(zone.map(Arc::new));
     }
 
     /// What became of the frames so far.
@@ -98,13 +166,23 @@ struct Waiting {
 
 /// What a worker needs of a lane.
 pub(super) struct LaneState {
+    pub(super) id: u64,
     stream: Arc<str>,
-    model: Arc<str>,
+    model: ArcSwap<LaneModel>,
     settings: ArcSwap<Settings>,
+    /// Somebody chose the settings: those of the model do not replace them.
+    own_settings: AtomicBool,
+    /// Locked while it is handed on, so that a place in the queue is made with the newest.
+    pub(super) priority: Mutex<Priority>,
+    zone: ArcSwapOption<Zone>,
     waiting: Slot<Waiting>,
     on_result: Mutex<Option<Arc<OnResult>>>,
+    /// Of a model that keeps the state of one stream. A worker takes it out for as long as it looks.
+    detector: Mutex<Option<Box<dyn Detector>>>,
     /// Only the worker that serves the lane locks it, and one at a time does: nobody ever waits here.
     work: Mutex<Work>,
+    /// The turn that is being served; 0 for none, or one that was given up.
+    turn: AtomicU64,
     offered: AtomicU64,
     skipped: AtomicU64,
     finished: AtomicU64,
@@ -115,26 +193,64 @@ pub(super) struct LaneState {
 #[derive(Default)]
 struct Work {
     tracker: Tracker,
-    /// Of a model that keeps the state of one stream.
-    detector: Option<Box<dyn Detector>>,
     size: Option<(usize, usize)>,
     logged: Option<Instant>,
     unlogged: u64,
 }
 
+/// What a frame cost that was finished.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Served {
+    pub times: DetectionTimes,
+    /// What the detector says that it took.
+    pub cost: Duration,
+}
+
 impl LaneState {
-    pub(super) fn new(stream: Arc<str>, model: Arc<str>, settings: Settings, on_result: Arc<OnResult>) -> Self {
+    pub(super) fn new(
+        id: u64,
+        stream: Arc<str>,
+        options: LaneOptions,
+        settings: Settings,
+        on_result: Arc<OnResult>,
+    ) -> Self {
         Self {
+            id,
             stream,
-            model,
+            model: ArcSwap::from_pointee(LaneModel::Loading),
             settings: ArcSwap::from_pointee(settings),
+            own_settings: AtomicBool::new(options.settings.is_some()),
+            priority: Mutex::new(options.priority),
+            zone: ArcSwapOption::new(options.zone.map(Arc::new)),
             waiting: Slot::new(),
             on_result: Mutex::new(Some(on_result)),
+            detector: Mutex::default(),
             work: Mutex::default(),
+            turn: AtomicU64::new(0),
             offered: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn stream(&self) -> &Arc<str> {
+        &self.stream
+    }
+
+    /// The model is there.
+    pub(super) fn set_model(&self, info: Arc<ModelInfo>, settings: Settings) {
+        if !self.own_settings.load(Ordering::Relaxed) {
+            self.settings.store(Arc::new(settings));
+        }
+        self.model.store(Arc::new(LaneModel::Ready(info)));
+    }
+
+    /// The model will not come.
+    pub(super) fn fail(&self, reason: &str) {
+        self.model.store(Arc::new(LaneModel::Failed(reason.into())));
+        if self.waiting.take().is_some() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -153,17 +269,40 @@ impl LaneState {
         drop(self.waiting.take());
     }
 
-    /// Looks at the newest frame, if one waits, and delivers the result. `run` gets the place of the stream's own detector.
-    /// Returns what the frame cost, unless it failed.
+    /// Whether the lane was dropped.
+    pub(super) fn closed(&self) -> bool {
+        lock(&self.on_result).is_none()
+    }
+
+    /// The place of the stream's own detector.
+    pub(super) fn detector(&self) -> &Mutex<Option<Box<dyn Detector>>> {
+        &self.detector
+    }
+
+    /// Gives up the frame of this turn: what its worker may still find is nobody's.
+    pub(super) fn give_up(&self, turn: u64, error: &DetectError) {
+        if self.turn.compare_exchange(turn, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            lock(&self.work).log(&self.stream, error);
+        }
+    }
+
+    /// Looks at the newest frame, if one waits, and delivers the result. Returns what the frame cost, unless it failed.
     pub(super) fn serve(
         &self,
-        run: impl FnOnce(&mut Option<Box<dyn Detector>>, &Frame, &Settings) -> Result<Found, DetectError>,
-    ) -> Option<DetectionTimes> {
+        turn: u64,
+        model: &Arc<str>,
+        look: impl FnOnce(&Frame, &Settings) -> Result<Found, DetectError>,
+    ) -> Option<Served> {
         let Waiting { frame, offered } = self.waiting.take()?;
         let taken = Instant::now();
         let settings = self.settings.load_full();
+        self.turn.store(turn, Ordering::Release);
+        let found = look(&frame, &settings);
+        // Given up meanwhile: another worker may be serving the lane.
+        self.turn.compare_exchange(turn, 0, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         let mut work = lock(&self.work);
-        let found = match run(&mut work.detector, &frame, &settings) {
+        let found = match found {
             Ok(found) => found,
             Err(error) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
@@ -174,9 +313,15 @@ impl LaneState {
         let Found { mut items, preprocess, infer, postprocess } = found;
         let tracking = Instant::now();
         let arrived = frame.ledger.at(Mark::LastPacket).unwrap_or(offered);
-        work.fit_to(frame.picture.width(), frame.picture.height());
+        let (width, height) = (frame.picture.width(), frame.picture.height());
+        work.fit_to(width, height);
         work.tracker.update(arrived, &mut items);
         drop(work);
+        if let Some(zone) = &*self.zone.load() {
+            // Only now: what walks out of the zone and back in is still the same to the tracker.
+            #[allow(clippy::cast_precision_loss)] // sides are at most 8192
+            items.retain(|item| zone.counts(&item.bbox, width as f32, height as f32));
+        }
         let times = DetectionTimes {
             detect_queue: taken.saturating_duration_since(offered),
             preprocess,
@@ -192,14 +337,14 @@ impl LaneState {
                 rtp_timestamp: frame.rtp_timestamp,
                 captured: frame.captured,
                 arrived,
-                width: side(frame.picture.width()),
-                height: side(frame.picture.height()),
-                model: Arc::clone(&self.model),
+                width: side(width),
+                height: side(height),
+                model: Arc::clone(model),
                 items,
                 times,
             }));
         }
-        Some(times)
+        Some(Served { times, cost: preprocess + infer + postprocess })
     }
 }
 

@@ -21,10 +21,13 @@ mod motion;
 mod network;
 pub mod nms;
 mod pool;
+mod pools;
 pub mod preprocess;
 pub mod pull;
 pub mod rewrite;
 mod tracker;
+mod turns;
+mod zone;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,13 +36,16 @@ use crate::media::{Detection, I420Frame};
 
 pub use config::Config;
 pub use error::DetectError;
-pub use lane::{Lane, LaneCounters};
+pub use lane::{Lane, LaneCounters, LaneModel, LaneOptions};
 pub use load::{Located, locate};
 pub use manifest::Manifest;
 pub use model::{Colour, Family, Fit, InputSize, InputSpec, Model, ModelInfo};
 pub use motion::MotionDetector;
-pub use pool::{Pool, PoolStats};
+pub use pool::PoolStats;
+pub use pools::{PoolInfo, Pools};
 pub use tracker::Tracker;
+pub use turns::Priority;
+pub use zone::Zone;
 
 /// What a stream wants of its detections. May change between two frames.
 #[derive(Clone, Debug, PartialEq)]

@@ -150,6 +150,10 @@ impl Model {
         &self.info
     }
 
+    pub(super) fn info_shared(&self) -> Arc<ModelInfo> {
+        Arc::clone(&self.info)
+    }
+
     /// Whether a detector keeps the state of one stream, and must not be shared between streams.
     #[must_use]
     pub fn per_stream(&self) -> bool {

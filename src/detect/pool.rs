@@ -1,21 +1,21 @@
-//! The threads that look at pictures, shared fairly by all streams, beside the video and never in its way.
+//! The threads that look at pictures, shared fairly by all streams and all models, beside the video and never in its way.
 //!
-//! Every stream has a [`Lane`]. Of the lanes in which a frame waits, the one that was served longest ago is next; a lane has
-//! at most one frame in work, so that its tracker sees them in order. Whoever offers a frame never waits.
+//! Every stream has a [`Lane`](super::Lane); [`turns`](super::turns) says which is next. A lane has at most one frame in
+//! work, so that its tracker sees them in order. Whoever offers a frame never waits.
 
 use std::any::Any;
-use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::lane::{Lane, LaneState, lock};
-use super::{Config, DetectError, Detector, Found, Model, ModelInfo, Picture, Settings};
-use crate::media::{DetectionTimes, Detections, Frame};
+use super::lane::{LaneState, lock};
+use super::turns::{Priority, Turn, Turns};
+use super::{DetectError, Detector, Found, Model, Picture, Settings};
+use crate::media::{DetectionTimes, Frame};
 
-/// How much the pool has worked since it started. Two of these give the load between them.
+/// How much the detector's threads have worked since they started. Two of these give the load between them.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolStats {
     /// Threads.
@@ -51,7 +51,7 @@ impl PoolStats {
 /// time for both, it is the detections that become fewer.
 const NICE: i32 = 10;
 
-fn give_way() {
+pub(super) fn give_way() {
     // On Linux the priority of "this process" is the calling thread's; elsewhere it is not worth the risk.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
@@ -59,121 +59,88 @@ fn give_way() {
     }
 }
 
-/// Detector threads `detect-0`, `detect-1`… with a detector each. Dropping the pool joins them.
-#[derive(Debug)]
-pub struct Pool {
-    shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    workers: usize,
+/// A model in use, and its detectors: as many as streams use it at most, and as threads.
+pub(super) struct Loaded {
+    pub model: Model,
+    shelf: Mutex<Shelf>,
+    pub frames: AtomicU64,
+    pub failed: AtomicU64,
+    pub last: Mutex<Option<DetectionTimes>>,
 }
 
-impl Pool {
-    /// Starts the threads: `config.workers`, or one for every two cores. Their detectors are made here, so that a model that
-    /// cannot be used is refused now.
-    ///
-    /// # Errors
-    /// [`DetectError`] of the detectors; [`DetectError::Unusable`] when the system gives no thread.
-    pub fn start(model: Model, config: &Config) -> Result<Arc<Self>, DetectError> {
-        let workers = config.workers.unwrap_or_else(default_workers).max(1);
-        let mut detectors = Vec::with_capacity(workers);
-        for _ in 0..workers {
-            // The state of one stream is made by that stream's first frame.
-            detectors.push(if model.per_stream() { None } else { Some(model.detector()?) });
-        }
-        let shared = Arc::new(Shared {
+#[derive(Default)]
+struct Shelf {
+    idle: Vec<Box<dyn Detector>>,
+    /// With those that a thread holds.
+    made: usize,
+}
+
+impl Loaded {
+    pub(super) fn new(model: Model) -> Self {
+        Self {
             model,
-            queue: Mutex::default(),
-            work_waits: Condvar::new(),
-            started: Instant::now(),
-            working: AtomicUsize::new(0),
+            shelf: Mutex::default(),
             frames: AtomicU64::new(0),
-            panics: AtomicU64::new(0),
-            busy_ns: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             last: Mutex::new(None),
-        });
-        let pool = Arc::new(Self { shared: Arc::clone(&shared), threads: Mutex::default(), workers });
-        for (n, detector) in detectors.into_iter().enumerate() {
-            let shared = Arc::clone(&shared);
-            let thread = thread::Builder::new().name(format!("detect-{n}")).spawn(move || {
-                give_way();
-                shared.work(detector);
-            });
-            let thread = thread.map_err(|error| DetectError::Unusable {
-                model: pool.model_info().name.to_string(),
-                reason: format!("the system gave no thread for detector {n} of {workers}: {error}"),
-            })?;
-            lock(&pool.threads).push(thread);
-        }
-        Ok(pool)
-    }
-
-    /// A place for one more stream. `on_result` is called on a thread of the pool once for every frame that is finished, in
-    /// the order of the frames; it must be quick.
-    pub fn lane(
-        &self,
-        stream: Arc<str>,
-        settings: Settings,
-        on_result: impl Fn(Arc<Detections>) + Send + Sync + 'static,
-    ) -> Lane {
-        let model = Arc::clone(&self.model_info().name);
-        let state = Arc::new(LaneState::new(stream, model, settings, Arc::new(on_result)));
-        lock(&self.shared.queue).places.push(Place::new(Arc::clone(&state)));
-        Lane::new(Arc::clone(&self.shared), state)
-    }
-
-    /// The model that looks.
-    #[must_use]
-    pub fn model_info(&self) -> &ModelInfo {
-        self.shared.model.info()
-    }
-
-    /// How much the pool has worked.
-    #[must_use]
-    pub fn stats(&self) -> PoolStats {
-        let shared = &self.shared;
-        PoolStats {
-            workers: self.workers,
-            working: shared.working.load(Ordering::Relaxed),
-            lanes: lock(&shared.queue).places.len(),
-            frames: shared.frames.load(Ordering::Relaxed),
-            panics: shared.panics.load(Ordering::Relaxed),
-            busy: Duration::from_nanos(shared.busy_ns.load(Ordering::Relaxed)),
-            uptime: shared.started.elapsed(),
-            last: *lock(&shared.last),
         }
     }
 
-    /// Lets every thread finish the frame in its hands, and joins them. Frames that wait or come later are not looked at.
-    pub fn shutdown(&self) {
-        lock(&self.shared.queue).stopping = true;
-        self.shared.work_waits.notify_all();
-        let threads = std::mem::take(&mut *lock(&self.threads));
-        for thread in threads {
-            // The last owner may be whoever took a result, on a thread of the pool: that one cannot wait for itself.
-            if thread.thread().id() != thread::current().id() {
-                // The loop catches panics, so there is no error to report here.
-                let _ = thread.join();
-            }
+    /// How many detectors there are; those of single streams are not counted.
+    pub(super) fn detectors(&self) -> usize {
+        lock(&self.shelf).made
+    }
+
+    /// Makes detectors until there are so many.
+    pub(super) fn stock(&self, count: usize) -> Result<(), DetectError> {
+        // The state of one stream is made by that stream's first frame.
+        while !self.model.per_stream() && self.detectors() < count {
+            let detector = self.model.detector()?;
+            let mut shelf = lock(&self.shelf);
+            shelf.made += 1;
+            shelf.idle.push(detector);
         }
+        Ok(())
+    }
+
+    /// Takes a detector out, which is made anew if one was lost.
+    fn take(&self) -> Result<Box<dyn Detector>, DetectError> {
+        if let Some(detector) = lock(&self.shelf).idle.pop() {
+            return Ok(detector);
+        }
+        let detector = self.model.detector()?;
+        lock(&self.shelf).made += 1;
+        Ok(detector)
+    }
+
+    fn put_back(&self, detector: Box<dyn Detector>) {
+        lock(&self.shelf).idle.push(detector);
+    }
+
+    /// One that was taken does not come back.
+    fn lost(&self) {
+        let mut shelf = lock(&self.shelf);
+        shelf.made = shelf.made.saturating_sub(1);
     }
 }
 
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.shutdown();
-    }
+/// A lane in the queue.
+struct Seat {
+    lane: Arc<LaneState>,
+    model: Arc<Loaded>,
 }
 
-/// Half of the cores: the other half is the video's.
-fn default_workers() -> usize {
-    (thread::available_parallelism().map_or(1, NonZero::get) / 2).max(1)
+#[derive(Default)]
+struct Queue {
+    turns: Turns<Seat>,
+    stopping: bool,
 }
 
 /// What the threads and the lanes share.
 pub(super) struct Shared {
-    model: Model,
     queue: Mutex<Queue>,
     work_waits: Condvar,
+    workers: usize,
     started: Instant,
     working: AtomicUsize,
     frames: AtomicU64,
@@ -182,140 +149,170 @@ pub(super) struct Shared {
     last: Mutex<Option<DetectionTimes>>,
 }
 
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("model", &self.model).finish_non_exhaustive()
-    }
-}
-
-#[derive(Default)]
-struct Queue {
-    places: Vec<Place>,
-    /// Counts the frames handed out.
-    turn: u64,
-    stopping: bool,
-}
-
-/// A lane in the queue.
-struct Place {
-    lane: Arc<LaneState>,
-    /// A frame waits.
-    ready: bool,
-    /// A thread holds a frame.
-    in_work: bool,
-    /// The turn in which the lane was last served.
-    served: u64,
-}
-
-impl Place {
-    fn new(lane: Arc<LaneState>) -> Self {
-        Self { lane, ready: false, in_work: false, served: 0 }
-    }
-}
-
-impl Queue {
-    fn place(&mut self, lane: &Arc<LaneState>) -> Option<&mut Place> {
-        self.places.iter_mut().find(|place| Arc::ptr_eq(&place.lane, lane))
-    }
-
-    fn next(&mut self) -> Option<Arc<LaneState>> {
-        let ready = self.places.iter_mut().filter(|place| place.ready && !place.in_work);
-        let place = ready.min_by_key(|place| place.served)?;
-        self.turn += 1;
-        (place.ready, place.in_work, place.served) = (false, true, self.turn);
-        Some(Arc::clone(&place.lane))
-    }
-}
-
 impl Shared {
-    /// Says that a frame waits in `lane`.
-    pub(super) fn wake(&self, lane: &Arc<LaneState>) {
-        let mut queue = lock(&self.queue);
-        if let Some(place) = queue.place(lane) {
-            place.ready = true;
-            // The thread that serves the lane looks again when it is done: nobody else could take the frame.
-            if !place.in_work {
-                drop(queue);
-                self.work_waits.notify_one();
-            }
+    pub(super) fn new(workers: usize) -> Self {
+        Self {
+            queue: Mutex::default(),
+            work_waits: Condvar::new(),
+            workers,
+            started: Instant::now(),
+            working: AtomicUsize::new(0),
+            frames: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+            busy_ns: AtomicU64::new(0),
+            last: Mutex::new(None),
         }
     }
 
-    pub(super) fn remove(&self, lane: &Arc<LaneState>) {
-        lock(&self.queue).places.retain(|place| !Arc::ptr_eq(&place.lane, lane));
+    /// Starts thread `number`.
+    pub(super) fn spawn(self: &Arc<Self>, number: usize) -> Result<JoinHandle<()>, DetectError> {
+        let shared = Arc::clone(self);
+        let thread = thread::Builder::new().name(format!("detect-{number}")).spawn(move || {
+            give_way();
+            shared.work();
+        });
+        thread.map_err(|error| DetectError::Thread { number, workers: self.workers, reason: error.to_string() })
     }
 
-    fn next_lane(&self) -> Option<Arc<LaneState>> {
+    /// Gives `lane` its place, unless it is gone.
+    pub(super) fn attach(&self, lane: &Arc<LaneState>, model: &Arc<Loaded>) {
+        let priority = lock(&lane.priority);
+        let mut queue = lock(&self.queue);
+        // A lane is closed before it is taken out, so that it cannot slip in behind.
+        if !lane.closed() {
+            queue.turns.add(lane.id, *priority, Seat { lane: Arc::clone(lane), model: Arc::clone(model) });
+            // A frame may wait since before.
+            queue.turns.ready(lane.id);
+            drop(queue);
+            self.work_waits.notify_one();
+        }
+    }
+
+    /// How many lanes use `model`.
+    pub(super) fn lanes_of(&self, model: &Arc<Loaded>) -> usize {
+        lock(&self.queue).turns.kept().filter(|seat| Arc::ptr_eq(&seat.model, model)).count()
+    }
+
+    /// Says that a frame waits in `lane`.
+    pub(super) fn wake(&self, lane: &Arc<LaneState>) {
+        // The thread that serves the lane looks again when it is done: nobody else could take the frame.
+        if lock(&self.queue).turns.ready(lane.id) {
+            self.work_waits.notify_one();
+        }
+    }
+
+    pub(super) fn set_priority(&self, lane: &Arc<LaneState>, priority: Priority) {
+        let mut held = lock(&lane.priority);
+        *held = priority;
+        lock(&self.queue).turns.set_priority(lane.id, priority);
+    }
+
+    pub(super) fn remove(&self, lane: &Arc<LaneState>) {
+        let seat = lock(&self.queue).turns.remove(lane.id);
+        // The last lane of a model takes its detectors along: not under the lock.
+        drop(seat);
+    }
+
+    pub(super) fn stop(&self) {
+        lock(&self.queue).stopping = true;
+        self.work_waits.notify_all();
+    }
+
+    pub(super) fn stats(&self) -> PoolStats {
+        PoolStats {
+            workers: self.workers,
+            working: self.working.load(Ordering::Relaxed),
+            lanes: lock(&self.queue).turns.len(),
+            frames: self.frames.load(Ordering::Relaxed),
+            panics: self.panics.load(Ordering::Relaxed),
+            busy: Duration::from_nanos(self.busy_ns.load(Ordering::Relaxed)),
+            uptime: self.started.elapsed(),
+            last: *lock(&self.last),
+        }
+    }
+
+    fn next(&self) -> Option<(Turn, Arc<LaneState>, Arc<Loaded>)> {
         let mut queue = lock(&self.queue);
         loop {
             if queue.stopping {
                 return None;
             }
-            if let Some(lane) = queue.next() {
-                return Some(lane);
+            if let Some((turn, seat)) = queue.turns.next() {
+                return Some((turn, Arc::clone(&seat.lane), Arc::clone(&seat.model)));
             }
             queue = self.work_waits.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// The life of one thread.
-    fn work(&self, mut detector: Option<Box<dyn Detector>>) {
-        while let Some(lane) = self.next_lane() {
+    fn work(&self) {
+        while let Some((turn, lane, model)) = self.next() {
             self.working.fetch_add(1, Ordering::Relaxed);
             let started = Instant::now();
+            let looked = AtomicUsize::new(0);
             let served = catch_unwind(AssertUnwindSafe(|| {
-                lane.serve(|own, frame, settings| {
-                    self.look(if self.model.per_stream() { own } else { &mut detector }, frame, settings)
+                lane.serve(turn.number, &model.model.info().name, |frame, settings| {
+                    looked.store(1, Ordering::Relaxed);
+                    self.look(&lane, &model, frame, settings)
                 })
             }));
+            let took = started.elapsed();
+            let mut cost = took;
             match served {
-                Ok(Some(times)) => *lock(&self.last) = Some(times),
+                Ok(Some(served)) => {
+                    cost = served.cost;
+                    *lock(&model.last) = Some(served.times);
+                    *lock(&self.last) = Some(served.times);
+                }
                 Ok(None) => {}
                 Err(panic) => {
                     self.panics.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(panic = said(&*panic), "whoever takes the detections panicked");
                 }
             }
-            self.busy_ns.fetch_add(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            self.frames.fetch_add(1, Ordering::Relaxed);
+            self.busy_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            let looked = looked.into_inner() as u64;
+            self.frames.fetch_add(looked, Ordering::Relaxed);
+            model.frames.fetch_add(looked, Ordering::Relaxed);
             self.working.fetch_sub(1, Ordering::Relaxed);
-            if let Some(place) = lock(&self.queue).place(&lane) {
-                place.in_work = false;
-            }
+            lock(&self.queue).turns.done(turn, cost);
         }
     }
 
-    /// One frame through the detector at `place`, which is made anew if it is not there. A panic costs the detector, whose
-    /// state can no longer be trusted.
-    fn look(
-        &self,
-        place: &mut Option<Box<dyn Detector>>,
-        frame: &Frame,
-        settings: &Settings,
-    ) -> Result<Found, DetectError> {
-        let held = place.take();
+    /// One frame through a detector. A panic costs the detector, whose state can no longer be trusted.
+    fn look(&self, lane: &LaneState, model: &Loaded, frame: &Frame, settings: &Settings) -> Result<Found, DetectError> {
+        let own = model.model.per_stream();
+        let held = if own { lock(lane.detector()).take() } else { None };
         let looked = catch_unwind(AssertUnwindSafe(|| {
             let mut detector = match held {
                 Some(detector) => detector,
-                None => self.model.detector()?,
+                None if own => model.model.detector()?,
+                None => model.take()?,
             };
             let found = detector.detect(Picture::I420(&frame.picture), settings);
-            *place = Some(detector);
+            if own {
+                *lock(lane.detector()) = Some(detector);
+            } else {
+                model.put_back(detector);
+            }
             found
         }));
-        looked.unwrap_or_else(|panic| {
+        let found = looked.unwrap_or_else(|panic| {
             self.panics.fetch_add(1, Ordering::Relaxed);
+            if !own {
+                model.lost();
+            }
             Err(DetectError::Frame(format!("the detector panicked: {}", said(&*panic))))
-        })
+        });
+        if found.is_err() {
+            model.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        found
     }
 }
 
 /// The text of a panic.
-fn said(panic: &(dyn Any + Send)) -> &str {
+pub(super) fn said(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a word")
 }
-
-#[cfg(test)]
-#[path = "pool_tests.rs"]
-mod tests;

@@ -11,12 +11,8 @@ use super::options::{Mode, PipelineError};
 use super::registry::Pipeline;
 use super::status::StreamStatus;
 use super::video::lock;
+use crate::detect::{Priority, Zone};
 use crate::source::camera::{Address, CameraStatus, Transport};
-
-/// The lowest priority.
-const LAST_PRIORITY: u32 = 9;
-/// The corners that a zone may have.
-const MAX_CORNERS: usize = 64;
 
 /// A camera, as it stands in the configuration and in the API. What is written of it has no password.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,20 +76,20 @@ impl CameraConfig {
     /// # Errors
     /// Names the key, the value and what is possible.
     pub fn validate(&self) -> Result<(), String> {
-        if !(1..=LAST_PRIORITY).contains(&self.priority) {
-            return Err(format!("priority = {}: 1 (the most) to {LAST_PRIORITY}", self.priority));
-        }
+        self.lane_priority()?;
+        self.lane_zone()?;
         if self.model.as_ref().is_some_and(String::is_empty) {
             return Err("model = \"\": a name or a path; leave it out for the server's".to_owned());
         }
-        let corners = self.zone.len();
-        if (1..3).contains(&corners) || corners > MAX_CORNERS {
-            return Err(format!("zone has {corners} corners: 3 to {MAX_CORNERS}, or none for everywhere"));
-        }
-        if let Some([x, y]) = self.zone.iter().find(|corner| corner.iter().any(|share| !(0.0..=1.0).contains(share))) {
-            return Err(format!("zone has the corner [{x}, {y}]: shares of width and height, each 0 to 1"));
-        }
         Ok(())
+    }
+
+    pub(super) fn lane_priority(&self) -> Result<Priority, String> {
+        Priority::new(self.priority)
+    }
+
+    pub(super) fn lane_zone(&self) -> Result<Option<Zone>, String> {
+        Zone::new(&self.zone)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::options::Config;
-use crate::detect::{Pool, Settings};
+use crate::detect::{LaneOptions, Pools};
 use crate::encode;
 use crate::media::KeyframeRequest;
 
@@ -13,9 +13,9 @@ pub struct StreamParts<'a> {
     /// Its name, as it stands in messages and metrics.
     pub name: Arc<str>,
     /// Who looks at its pictures.
-    pub pool: &'a Arc<Pool>,
-    /// How they are looked at, until somebody changes it.
-    pub settings: Settings,
+    pub pool: &'a Arc<Pools>,
+    /// How they are looked at: all but the model may be changed later.
+    pub lane: LaneOptions,
     /// How streams are run.
     pub config: &'a Config,
     /// How its pictures are encoded.

@@ -18,7 +18,7 @@ use super::stream::Stream;
 use super::streams::{Place, StreamKind, Streams};
 use super::video::lock;
 use crate::annotate;
-use crate::detect::{Pool, Settings};
+use crate::detect::{LaneModel, LaneOptions, Pools, Settings};
 use crate::encode;
 use crate::media::KeyframeRequest;
 use crate::peer::{Connection, Engine};
@@ -32,7 +32,7 @@ const DETECTOR_LIMIT: Duration = Duration::from_millis(500);
 /// The streams and sessions of a server, and what they share.
 pub struct Pipeline {
     pub(super) engine: Engine,
-    pub(super) pool: Arc<Pool>,
+    pub(super) pool: Arc<Pools>,
     pub(super) settings: Settings,
     pub(super) config: Config,
     pub(super) encode: encode::Config,
@@ -91,6 +91,11 @@ pub struct StreamReport {
     pub status: StreamStatus,
     /// Whether somebody publishes it now; always so for a camera.
     pub published: bool,
+    /// The model that looks at it; absent while that is being loaded.
+    pub model: Option<String>,
+    /// Why none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_error: Option<String>,
     /// How its camera is, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub camera: Option<CameraStatus>,
@@ -149,7 +154,7 @@ impl Pipeline {
     #[must_use]
     pub fn new(
         engine: Engine,
-        pool: Arc<Pool>,
+        pool: Arc<Pools>,
         settings: Settings,
         config: Config,
         encode: encode::Config,
@@ -175,12 +180,13 @@ impl Pipeline {
         &self,
         name: &str,
         keyframes: KeyframeRequest,
+        lane: LaneOptions,
         options: StreamOptions,
     ) -> Result<Arc<Stream>, PipelineError> {
         Stream::start(StreamParts {
             name: name.into(),
             pool: &self.pool,
-            settings: self.settings.clone(),
+            lane,
             config: &self.config,
             encode: &self.encode,
             keyframes,
@@ -230,7 +236,14 @@ impl Pipeline {
 
     fn report(&self, place: &Arc<Place>) -> StreamReport {
         let camera = self.cameras.status(place.name());
+        let (model, model_error) = match place.stream.model() {
+            LaneModel::Loading => (None, None),
+            LaneModel::Ready(info) => (Some(info.name.to_string()), None),
+            LaneModel::Failed(why) => (None, Some(why.to_string())),
+        };
         StreamReport {
+            model,
+            model_error,
             kind: place.kind,
             status: place.stream.status(),
             published: place.kind == StreamKind::Camera || place.published(),

@@ -17,7 +17,7 @@ use super::status::{Snapshot, StreamStatus, Timeline};
 use super::video::{Shared, Video, lock};
 use crate::annotate::Annotator;
 use crate::decode::VideoDecoder;
-use crate::detect::Lane;
+use crate::detect::{Lane, LaneModel, Priority, Zone};
 use crate::encode::{Encoder, H264Encoder};
 use crate::media::{AccessUnit, AudioPacket, Detections, FrameLedger, FramePool, KeyframeGate, KeyframeRequest};
 use crate::sink::message::{ConfigMessage, ErrorCode, MessageError, StreamConfig};
@@ -33,7 +33,6 @@ const WAITING_AUDIO: usize = 50;
 pub struct Stream {
     shared: Arc<Shared>,
     lane: Arc<Lane>,
-    labels: Arc<[Arc<str>]>,
     results: broadcast::Sender<Arc<Detections>>,
     audio: broadcast::Sender<AudioPacket>,
     unsupported: watch::Sender<Option<String>>,
@@ -48,7 +47,7 @@ impl Stream {
     /// # Errors
     /// When the codec or the thread cannot be had.
     pub fn start(parts: StreamParts<'_>) -> Result<Arc<Self>, PipelineError> {
-        let StreamParts { name, pool, settings, config, encode, keyframes, options: _ } = parts;
+        let StreamParts { name, pool, lane, config, encode, keyframes, options: _ } = parts;
         let name = &name;
         let frames = FramePool::new();
         let decoder = VideoDecoder::h264(frames, keyframes.clone())?;
@@ -72,7 +71,7 @@ impl Stream {
         let (results, _) = broadcast::channel(WAITING_RESULTS);
         let lane = Arc::new({
             let (shared, results) = (Arc::downgrade(&shared), results.clone());
-            pool.lane(Arc::clone(name), settings, move |result| {
+            pool.lane(Arc::clone(name), lane, move |result| {
                 let Some(shared) = shared.upgrade() else { return };
                 shared.metrics.detected(&result);
                 shared.newest.store(Some(Arc::clone(&result)));
@@ -100,7 +99,6 @@ impl Stream {
         Ok(Arc::new(Self {
             shared,
             lane,
-            labels: Arc::clone(&pool.model_info().labels),
             results,
             audio: broadcast::channel(WAITING_AUDIO).0,
             unsupported: watch::Sender::new(None),
@@ -210,10 +208,11 @@ impl Stream {
     /// # Errors
     /// When a class is not one of the model's; nothing was changed.
     pub fn configure(&self, change: ConfigMessage) -> Result<StreamConfig, MessageError> {
+        let labels = self.lane.labels();
         if let Some(Some(classes)) = &change.classes
-            && let Some(unknown) = classes.iter().find(|class| !self.labels.iter().any(|label| **label == ***class))
+            && let Some(unknown) = classes.iter().find(|class| !labels.iter().any(|label| **label == ***class))
         {
-            let known: Vec<&str> = self.labels.iter().take(100).map(|label| &**label).collect();
+            let known: Vec<&str> = labels.iter().take(100).map(|label| &**label).collect();
             let message = format!("classes: {unknown:?} is not one of the model's: {}", known.join(", "));
             return Err(MessageError::new(change.id, ErrorCode::UnknownClass, message));
         }
@@ -235,6 +234,22 @@ impl Stream {
             self.shared.overlay.store(Arc::new(overlay));
         }
         Ok(self.config())
+    }
+
+    /// Which model looks, or why none does.
+    #[must_use]
+    pub fn model(&self) -> LaneModel {
+        self.lane.model()
+    }
+
+    /// How much of the detector's time, against the other streams; holds from the next frame on.
+    pub fn set_priority(&self, priority: Priority) {
+        self.lane.set_priority(priority);
+    }
+
+    /// Where in the picture an object counts, `None` for everywhere; holds from the next result on.
+    pub fn set_zone(&self, zone: Option<Zone>) {
+        self.lane.set_zone(zone);
     }
 
     /// Why the stream ended by itself, if it did.

@@ -24,10 +24,15 @@ mod relay;
 mod server;
 #[path = "../support/squares.rs"]
 mod squares;
+#[path = "../support/watcher.rs"]
+mod watcher;
 
+mod cameras;
 mod channel;
 mod faults;
 mod leaving;
 mod overlay;
+mod publishers;
 mod sharing;
 mod video;
+mod watching;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use sightline::detect::{self, Model, Pool};
+use sightline::detect::{self, LaneOptions, Model, Pools};
 use sightline::encode::{self, Encoder, H264Encoder};
 use sightline::media::{AccessUnit, I420Frame, KeyframeRequest, VideoCodec};
 use sightline::pipeline::{self, Stream, StreamOptions, StreamParts, VideoChoice};
@@ -30,19 +30,19 @@ struct Fed {
     encoder: H264Encoder,
     frame: I420Frame,
     fed: usize,
-    _pool: Arc<Pool>,
+    _pool: Arc<Pools>,
 }
 
 impl Fed {
     fn start(model: Model) -> Self {
         let config = detect::Config { workers: Some(1), ..detect::Config::default() };
         let settings = model.settings(&config);
-        let pool = Pool::start(model, &config).unwrap();
+        let pool = Pools::start(model, &config).unwrap();
         let (pipeline, encode) = (pipeline::Config::default(), encode::Config::default());
         let stream = Stream::start(StreamParts {
             name: "fed".into(),
             pool: &pool,
-            settings,
+            lane: LaneOptions { settings: Some(settings), ..LaneOptions::default() },
             config: &pipeline,
             encode: &encode,
             keyframes: KeyframeRequest::ignored(),

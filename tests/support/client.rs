@@ -79,7 +79,7 @@ pub struct Client {
 }
 
 /// The scene, encoded.
-struct Camera {
+pub struct Camera {
     encoder: H264Encoder,
     frame: I420Frame,
     next: usize,
@@ -87,7 +87,17 @@ struct Camera {
 }
 
 impl Camera {
-    fn next(&mut self) -> (u32, bytes::Bytes) {
+    /// A scene of this size, whose next picture is an IDR whenever the receiver of `out` asks for one.
+    pub fn new((width, height): (usize, usize), out: &VideoOut) -> Self {
+        let wants_idr = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&wants_idr);
+        out.on_keyframe_request(KeyframeRequest::new(move || asked.store(true, Ordering::SeqCst)));
+        let encoder = H264Encoder::new(encode::Config::default());
+        Self { encoder, frame: I420Frame::black(width, height), next: 0, wants_idr }
+    }
+
+    /// The next picture and its timestamp.
+    pub fn next(&mut self) -> (u32, bytes::Bytes) {
         squares::draw(self.next, &mut self.frame);
         let wanted = self.wants_idr.swap(false, Ordering::SeqCst);
         let encoded = self.encoder.encode(&self.frame, wanted).unwrap();
@@ -158,10 +168,6 @@ impl Client {
             timeout(LIMIT, channel.wait_for(Option::is_some)).await.expect("the channel did not open").unwrap();
         }
         let out = answered.video_out.take().unwrap();
-        let wants_idr = Arc::new(AtomicBool::new(false));
-        let asked = Arc::clone(&wants_idr);
-        out.on_keyframe_request(KeyframeRequest::new(move || asked.store(true, Ordering::SeqCst)));
-        let (width, height) = options.size;
         let mut client = Self {
             session: text("session"),
             stream: text("stream"),
@@ -172,12 +178,7 @@ impl Client {
             messages,
             channel,
             viewer,
-            camera: Camera {
-                encoder: H264Encoder::new(encode::Config::default()),
-                frame: I420Frame::black(width, height),
-                next: 0,
-                wants_idr,
-            },
+            camera: Camera::new(options.size, &out),
             out,
             connection: answered.connection,
             _engine: engine,
@@ -308,7 +309,8 @@ impl Client {
     }
 }
 
-async fn read_video(mut video: VideoIn, frames: mpsc::UnboundedSender<AccessUnit>) {
+/// Reads access units until the video ends.
+pub async fn read_video(mut video: VideoIn, frames: mpsc::UnboundedSender<AccessUnit>) {
     let mut assembler = Assembler::new(AssemblerConfig::default());
     loop {
         let deadline = assembler.deadline();
@@ -328,7 +330,12 @@ async fn read_video(mut video: VideoIn, frames: mpsc::UnboundedSender<AccessUnit
     }
 }
 
-async fn read_channel(channel: Channel, messages: mpsc::UnboundedSender<Value>, open: watch::Sender<Option<Channel>>) {
+/// Reads messages until the channel ends; tells when it is open.
+pub async fn read_channel(
+    channel: Channel,
+    messages: mpsc::UnboundedSender<Value>,
+    open: watch::Sender<Option<Channel>>,
+) {
     if !channel.opened().await {
         return;
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use sightline::detect::{self, Model, Pool};
+use sightline::detect::{self, Model, Pools};
 use sightline::peer::{self, Engine};
 use sightline::pipeline::{self, Pipeline, SessionStatus, StreamStatus};
 use sightline::{encode, server, telemetry};
@@ -62,7 +62,7 @@ impl Server {
         let Options { model, detect, pipeline, http } = options;
         let engine = Engine::bind_loopback(&peer::Config { udp_port: 0, public_ip: Vec::new() }).unwrap();
         let settings = model.settings(&detect);
-        let pool = Pool::start(model, &detect).unwrap();
+        let pool = Pools::start(model, &detect).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let render = metrics();

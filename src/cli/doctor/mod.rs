@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use sightline::config::{Config, Overrides};
 use sightline::detect::backend::{RuntimeInfo, find_library, runtime};
-use sightline::detect::{self, DetectError, Model, Picture, Pool, locate};
+use sightline::detect::{self, DetectError, Model, Picture, Pools, locate};
 use sightline::encode;
 use sightline::media::I420Frame;
 use sightline::peer::{self, Engine, PeerError};
@@ -224,7 +224,7 @@ fn plural<'a>(count: usize, one: &'a str, more: &'a str) -> &'a str {
 fn workers(model: Model, config: &detect::Config) -> Check {
     const NAME: &str = "detector";
     let cores = available_parallelism().map_or(1, NonZero::get);
-    match Pool::start(model, config) {
+    match Pools::start(model, config) {
         Ok(pool) => {
             let (workers, threads) = (pool.stats().workers, config.threads.unwrap_or(1));
             let detail = format!(

@@ -1,5 +1,8 @@
 //! One camera at work: its supervisor, what its stream is told, and when it is open.
 
+mod banner;
+mod need;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,23 +14,17 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use self::banner::{Banner, at_first, words};
+use self::need::Need;
 use super::cameras::{CameraConfig, CameraReport, Origin};
 use super::options::PipelineError;
-use super::parts::{Signal, StreamOptions};
+use super::parts::StreamOptions;
 use super::registry::Pipeline;
 use super::stream::Stream;
 use super::streams::{Place, StreamKind, Upstream};
 use super::video::lock;
-use crate::source::camera::{CameraEvent, CameraHealth, CameraSource, CameraState, CameraStatus, Demand};
-
-async fn supervise(
-    _source: CameraSource,
-    _demand: watch::Receiver<Demand>,
-    _health: CameraHealth,
-    _deliver: impl FnMut(CameraEvent) + Send,
-) {
-    std::future::pending::<()>().await;
-}
+use crate::detect::LaneOptions;
+use crate::source::camera::{CameraEvent, CameraHealth, CameraSource, CameraState, CameraStatus, Demand, supervise};
 
 /// How often a camera's stream is looked after.
 const TICK: Duration = Duration::from_millis(500);
@@ -58,41 +55,12 @@ enum Next {
     Restart,
     /// Start them anew after a pause, for this fault.
     Pause(String),
-    /// Make a new stream too: the old one failed, for this reason.
+    /// Make a new stream too after a pause: the old one failed, for this reason.
     Renew(String),
+    /// Make a new stream too: another model is to look at it.
+    Remodel,
     /// Nothing: the camera is gone.
     Stop,
-}
-
-/// When a camera is open: always, or while somebody watches and a little longer.
-#[derive(Debug, Default)]
-struct Need {
-    /// When it was watched last, while nobody does.
-    left_at: Option<Instant>,
-    was_watched: bool,
-}
-
-impl Need {
-    /// What is needed now.
-    fn update(&mut self, config: &CameraConfig, viewers: usize, linger: Duration, now: Instant) -> Demand {
-        let watched = viewers > 0;
-        if watched {
-            self.left_at = None;
-        } else if self.was_watched {
-            self.left_at = Some(now);
-        }
-        self.was_watched = watched;
-        if self.left_at.is_some_and(|at| now.saturating_duration_since(at) >= linger) {
-            self.left_at = None;
-        }
-        let open = config.enabled && (!config.on_demand || watched || self.left_at.is_some());
-        Demand { open, watched }
-    }
-
-    /// When to ask again, if nothing happens.
-    fn deadline(&self, linger: Duration) -> Option<Instant> {
-        self.left_at.map(|at| at + linger)
-    }
 }
 
 impl Camera {
@@ -133,6 +101,13 @@ impl Camera {
 
     /// Runs it in another way from now on.
     pub(super) fn change(&self, config: CameraConfig) {
+        let place = self.place();
+        place.set_mode(config.mode);
+        // They were checked before.
+        if let (Ok(priority), Ok(zone)) = (config.lane_priority(), config.lane_zone()) {
+            place.stream.set_priority(priority);
+            place.stream.set_zone(zone);
+        }
         self.config.send_if_modified(|now| {
             let other = *now != config;
             *now = config;
@@ -186,7 +161,7 @@ impl Camera {
 
     /// The camera's own task.
     async fn keep(self: Arc<Self>, pipeline: Arc<Pipeline>) {
-        loop {
+        while !self.stop.is_cancelled() {
             match self.run(&pipeline).await {
                 Next::Restart => {}
                 Next::Pause(fault) => {
@@ -198,6 +173,10 @@ impl Camera {
                     let failed = self.place();
                     pipeline.close_stream(&failed, &why).await;
                     self.pause(why).await;
+                    self.renew(&pipeline);
+                }
+                Next::Remodel => {
+                    pipeline.close_stream(&self.place(), "the camera's model was changed").await;
                     self.renew(&pipeline);
                 }
                 Next::Stop => break,
@@ -241,8 +220,10 @@ impl Camera {
         let mut need = Need::default();
         let first = need.update(&started, *viewers.borrow_and_update(), linger, Instant::now());
         let (demand, wanted) = watch::channel(first);
-        self.set_enabled(&place.stream, None, &started);
-        let mut sources = self.open_sources(&place.stream, &started, &wanted);
+        self.set_enabled(started.enabled);
+        let banner = Arc::new(Banner::default());
+        banner.put_up(&place.stream, at_first(started.enabled));
+        let mut sources = self.open_sources(&place.stream, &started, &wanted, &banner);
         let mut enabled = started.enabled;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -272,14 +253,18 @@ impl Camera {
                 }
             }
             let now = config.borrow_and_update().clone();
+            if now.model != started.model {
+                return Next::Remodel;
+            }
             if !same_sources(&now, &started) {
                 return Next::Restart;
             }
-            place.set_mode(now.mode);
             if now.enabled != enabled {
-                self.set_enabled(&place.stream, Some(enabled), &now);
                 enabled = now.enabled;
+                self.set_enabled(enabled);
+                banner.put_up(&place.stream, at_first(enabled));
             }
+            banner.correct(&place.stream, words(enabled, self.health.status().state));
             let next = need.update(&now, *viewers.borrow_and_update(), linger, Instant::now());
             demand.send_if_modified(|demand| {
                 let other = *demand != next;
@@ -294,10 +279,11 @@ impl Camera {
         stream: &Arc<Stream>,
         config: &CameraConfig,
         demand: &watch::Receiver<Demand>,
+        banner: &Arc<Banner>,
     ) -> JoinSet<()> {
         let mut sources = JoinSet::new();
         let source = CameraSource { address: config.url.clone(), transport: config.transport };
-        let deliver = deliver(Arc::clone(stream), self.health.clone(), self.config.subscribe());
+        let deliver = deliver(Arc::clone(stream), Arc::clone(banner));
         sources.spawn(supervise(source, demand.clone(), self.health.clone(), deliver).in_current_span());
         if let Some(address) = &config.detect_url {
             let source = CameraSource { address: address.clone(), transport: config.transport };
@@ -313,13 +299,9 @@ impl Camera {
         sources
     }
 
-    /// What is said of a camera that is paused, or no longer so.
-    fn set_enabled(&self, stream: &Stream, before: Option<bool>, config: &CameraConfig) {
-        self.health.set_enabled(config.enabled);
-        self.detect_health.set_enabled(config.enabled);
-        if before != Some(config.enabled) {
-            stream.set_signal(Signal::Lost(banner(config.enabled, CameraState::Connecting).to_owned()));
-        }
+    fn set_enabled(&self, enabled: bool) {
+        self.health.set_enabled(enabled);
+        self.detect_health.set_enabled(enabled);
     }
 }
 
@@ -330,46 +312,33 @@ fn open_place(pipeline: &Pipeline, name: &str, config: &CameraConfig) -> Result<
     if pipeline.streams.get(name).is_some() {
         return Err(PipelineError::NameTaken(name.to_owned()));
     }
-    let stream = pipeline.make_stream(name, upstream.keyframe_request(), options)?;
+    let bad = |reason| PipelineError::BadCamera { name: name.to_owned(), reason };
+    let lane = LaneOptions {
+        // Another model has thresholds of its own.
+        settings: config.model.is_none().then(|| pipeline.settings.clone()),
+        model: config.model.clone(),
+        priority: config.lane_priority().map_err(bad)?,
+        zone: config.lane_zone().map_err(bad)?,
+    };
+    let stream = pipeline.make_stream(name, upstream.keyframe_request(), lane, options)?;
     let place = Place::new(stream, StreamKind::Camera, config.mode, upstream);
     pipeline.streams.insert(&place, None)?;
     Ok(place)
 }
 
 /// Hands on what the camera delivers.
-fn deliver(
-    stream: Arc<Stream>,
-    health: CameraHealth,
-    config: watch::Receiver<CameraConfig>,
-) -> impl FnMut(CameraEvent) + Send {
-    let mut dark = true;
+fn deliver(stream: Arc<Stream>, banner: Arc<Banner>) -> impl FnMut(CameraEvent) + Send {
     move |event| match event {
         CameraEvent::Opened(_) => stream.begin_epoch(),
         CameraEvent::Unit(unit) => {
-            // Before it nothing can be shown.
-            if dark && unit.idr {
-                dark = false;
-                stream.set_signal(Signal::Live);
+            // Before an IDR nothing can be shown.
+            if unit.idr {
+                banner.take_down(&stream);
             }
             stream.push(unit);
         }
         CameraEvent::Audio(packet) => stream.push_audio(packet),
-        CameraEvent::Lost => {
-            dark = true;
-            let enabled = config.borrow().enabled;
-            stream.set_signal(Signal::Lost(banner(enabled, health.status().state).to_owned()));
-        }
-    }
-}
-
-/// What stands in the picture of a camera that shows none.
-fn banner(enabled: bool, state: CameraState) -> &'static str {
-    match state {
-        _ if !enabled => "disabled",
-        CameraState::Connecting | CameraState::Idle => "connecting",
-        CameraState::Unauthorized => "wrong user or password",
-        CameraState::Unsupported => "video not supported",
-        _ => "no signal",
+        CameraEvent::Lost => banner.lost(&stream),
     }
 }
 
@@ -390,4 +359,17 @@ fn number(state: CameraState) -> f64 {
 /// Whether a camera need not be opened anew for a change.
 fn same_sources(a: &CameraConfig, b: &CameraConfig) -> bool {
     a.url == b.url && a.transport == b.transport && a.detect_url == b.detect_url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_has_a_number_of_its_own() {
+        let mut numbers: Vec<f64> = CameraState::ALL.into_iter().map(number).collect();
+        numbers.sort_by(f64::total_cmp);
+        numbers.dedup();
+        assert_eq!(numbers.len(), CameraState::ALL.len());
+    }
 }

@@ -1,10 +1,11 @@
 //! The pool under detectors that do what a test tells them, when it tells them.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 use super::*;
-use crate::detect::{Family, LaneCounters};
-use crate::media::{BBox, Detection, FrameLedger, I420Frame, Mark, Plane, RtpTimestamp};
+use crate::detect::{Detector, Family, Found, LaneCounters, Picture};
+use crate::media::{BBox, Detection, Frame, FrameLedger, I420Frame, Mark, Plane, RtpTimestamp};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -62,7 +63,7 @@ impl Detector for Puppet {
 struct Stage {
     /// Goes before the pool: a detector that still holds a frame need not wait for its order.
     orders: Sender<Order>,
-    pool: Arc<Pool>,
+    pool: Arc<Pools>,
     entered: Receiver<Entry>,
     results: Receiver<Arc<Detections>>,
     deliver: Sender<Arc<Detections>>,
@@ -81,13 +82,13 @@ impl Stage {
             Ok(Box::new(Puppet { number, entered: entered_in.clone(), orders: Arc::clone(&orders_out) }))
         });
         let config = Config { workers: Some(workers), ..Config::default() };
-        let pool = Pool::start(model, &config).unwrap();
+        let pool = Pools::start(model, &config).unwrap();
         Self { pool, entered, orders, results, deliver }
     }
 
     fn lane(&self, name: &str) -> Lane {
         let deliver = self.deliver.clone();
-        self.pool.lane(name.into(), settings(0.5), move |result| deliver.send(result).unwrap())
+        self.pool.lane(name.into(), options(0.5), move |result| deliver.send(result).unwrap())
     }
 
     /// Waits until a detector holds a frame, and tells which.
@@ -120,6 +121,10 @@ impl Stage {
 
 fn settings(confidence: f32) -> Settings {
     Settings { confidence, iou: 0.5, classes: None, max_detections: 100 }
+}
+
+fn options(confidence: f32) -> LaneOptions {
+    LaneOptions { settings: Some(settings(confidence)), ..LaneOptions::default() }
 }
 
 /// Frame `n` of the stream that is `stream` pixels wide.
@@ -255,7 +260,7 @@ fn a_panic_costs_its_frame_and_its_detector_and_hurts_no_other_stream() {
 #[test]
 fn a_panic_of_who_takes_the_results_stops_no_thread() {
     let stage = Stage::new(1, false);
-    let bad = stage.pool.lane("bad".into(), settings(0.5), |_| panic!("on purpose"));
+    let bad = stage.pool.lane("bad".into(), options(0.5), |_| panic!("on purpose"));
     bad.offer(frame(32, 0));
     assert_eq!(stage.entered().stream, 32);
     stage.order(Order::Find);
@@ -288,7 +293,7 @@ fn a_lane_may_be_dropped_by_its_own_result() {
     let stage = Stage::new(1, false);
     let own: Arc<Mutex<Option<Lane>>> = Arc::default();
     let (place, deliver) = (Arc::clone(&own), stage.deliver.clone());
-    let lane = stage.pool.lane("a".into(), settings(0.5), move |result| {
+    let lane = stage.pool.lane("a".into(), options(0.5), move |result| {
         drop(lock(&place).take());
         deliver.send(result).unwrap();
     });
@@ -349,7 +354,7 @@ fn shutdown_joins_and_later_frames_are_not_looked_at() {
     stage.pass();
     stage.pool.shutdown();
     assert!(lock(&stage.pool.threads).is_empty());
-    assert_eq!(Arc::strong_count(&stage.pool.shared), 2, "the pool's and the lane's: no thread holds it");
+    assert_eq!(Arc::strong_count(&stage.pool.inner.shared), 2, "the pool's and the lane's: no thread holds it");
     lane.offer(frame(32, 1));
     stage.pool.shutdown();
     assert!(stage.entered.try_recv().is_err());
@@ -376,10 +381,9 @@ fn the_load_is_the_share_of_the_time_spent_on_frames() {
 
 #[test]
 fn a_real_detector_works_through_the_pool() {
-    let pool = Pool::start(Model::motion(), &Config::default()).unwrap();
+    let pool = Pools::start(Model::motion(), &Config::default()).unwrap();
     let (deliver, results) = channel();
-    let settings = Settings { confidence: 0.2, ..settings(0.2) };
-    let lane = pool.lane("cam".into(), settings, move |result| deliver.send(result).unwrap());
+    let lane = pool.lane("cam".into(), options(0.2), move |result| deliver.send(result).unwrap());
     let mut found = Vec::new();
     for n in 0..30usize {
         let mut picture = I420Frame::black(320, 240);

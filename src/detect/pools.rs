@@ -1,0 +1,346 @@
+//! The detector of the whole server: a few threads, and the models that its streams ask for.
+//!
+//! One model is configured; it is loaded at the start and stays. Another is loaded when the first stream asks for it, on a
+//! thread of its own, and goes with the last stream that uses it. Its failure to load is that stream's alone.
+//!
+//! However many models there are, the threads are those that are configured (`[detect] workers`, by default half of the
+//! cores): every thread runs every model, and [`turns`](super::turns) shares their time. A model has as many detectors as
+//! streams use it, and at most one for each thread, so that two threads never wait for each other.
+
+use std::collections::HashMap;
+use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread::{self, JoinHandle};
+
+use serde::Serialize;
+
+use super::lane::{Lane, LaneOptions, LaneState, OnResult, lock};
+use super::pool::{Loaded, PoolStats, Shared, give_way, said};
+use super::{Config, DetectError, Family, Model, ModelInfo, Settings};
+use crate::media::Detections;
+
+/// How a model is doing, for the API.
+#[derive(Clone, Debug, Serialize)]
+pub struct PoolInfo {
+    /// The model's name, as it was asked for while it is being loaded.
+    pub model: String,
+    /// It is the one that is configured.
+    pub default: bool,
+    /// It is being loaded; all that follows is 0.
+    pub loading: bool,
+    /// Streams that use it.
+    pub lanes: usize,
+    /// Its detectors, one session each; those of single streams (`motion`) are not counted.
+    pub detectors: usize,
+    /// Frames looked at, failures included.
+    pub frames: u64,
+    /// Frames that failed.
+    pub failed: u64,
+    /// What the model itself took for the newest finished frame, in milliseconds.
+    pub infer_ms: Option<f64>,
+}
+
+/// From a name to a model: [`Model::load`], or what a test has.
+type Load = dyn Fn(&Config) -> Result<Model, DetectError> + Send + Sync;
+
+/// The detector's threads and models. Dropping it joins the threads.
+pub struct Pools {
+    inner: Arc<Inner>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the threads that load share with it.
+struct Inner {
+    shared: Arc<Shared>,
+    config: Config,
+    default: Arc<Loaded>,
+    load: Box<Load>,
+    models: Mutex<HashMap<String, Entry>>,
+    last_id: AtomicU64,
+}
+
+/// A model that is not the configured one.
+enum Entry {
+    /// With the lanes that wait for it.
+    Loading(Vec<Arc<LaneState>>),
+    /// The lanes hold it.
+    Ready(Weak<Loaded>),
+}
+
+impl Pools {
+    /// Starts the threads, `config.workers` or one for every two cores, with `default` for all streams that do not name
+    /// another. Its detectors are made here, so that a model that cannot be used is refused now.
+    ///
+    /// # Errors
+    /// [`DetectError`] of the detectors; [`DetectError::Thread`] when the system gives no thread.
+    pub fn start(default: Model, config: &Config) -> Result<Arc<Self>, DetectError> {
+        Self::start_with(default, config, Model::load)
+    }
+
+    /// The same with another way from a configuration, whose `model` is what a stream asks for, to a model.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start_with(
+        default: Model,
+        config: &Config,
+        load: impl Fn(&Config) -> Result<Model, DetectError> + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, DetectError> {
+        let workers = config.workers.unwrap_or_else(default_workers).max(1);
+        let default = Arc::new(Loaded::new(default));
+        default.stock(workers)?;
+        let shared = Arc::new(Shared::new(workers));
+        let inner = Inner {
+            shared: Arc::clone(&shared),
+            config: config.clone(),
+            default,
+            load: Box::new(load),
+            models: Mutex::default(),
+            last_id: AtomicU64::new(0),
+        };
+        let pools = Arc::new(Self { inner: Arc::new(inner), threads: Mutex::default() });
+        for number in 0..workers {
+            lock(&pools.threads).push(shared.spawn(number)?);
+        }
+        Ok(pools)
+    }
+
+    /// A place for one more stream. Never waits: a model that is not there is loaded meanwhile ([`Lane::model`] says how that
+    /// goes), and the newest frame waits for it. `on_result` is called on a thread of the pool once for every frame that is
+    /// finished, in the order of the frames; it must be quick.
+    pub fn lane(
+        &self,
+        stream: Arc<str>,
+        options: LaneOptions,
+        on_result: impl Fn(Arc<Detections>) + Send + Sync + 'static,
+    ) -> Lane {
+        let inner = &self.inner;
+        let wish = options.model.clone().filter(|name| !inner.is_default(name));
+        let settings = options.settings.clone().unwrap_or_else(|| self.settings());
+        let id = inner.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let on_result: Arc<OnResult> = Arc::new(on_result);
+        let state = Arc::new(LaneState::new(id, stream, options, settings, on_result));
+        match wish {
+            None => inner.seat(&state, &inner.default),
+            Some(name) => inner.fetch(&name, &state),
+        }
+        Lane::new(Arc::clone(&inner.shared), state)
+    }
+
+    /// The configured model.
+    #[must_use]
+    pub fn model_info(&self) -> &ModelInfo {
+        self.inner.default.model.info()
+    }
+
+    /// What holds for a stream of the configured model that chose nothing.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.inner.default.model.settings(&self.inner.config)
+    }
+
+    /// How each model is doing: the configured one first, then by name.
+    #[must_use]
+    pub fn info(&self) -> Vec<PoolInfo> {
+        let inner = &self.inner;
+        let mut models = lock(&inner.models);
+        models.retain(|_, entry| !matches!(entry, Entry::Ready(model) if model.strong_count() == 0));
+        let others = models.iter().filter_map(|(name, entry)| match entry {
+            Entry::Loading(_) => Some(Err(name.clone())),
+            Entry::Ready(model) => model.upgrade().map(Ok),
+        });
+        let others: Vec<Result<Arc<Loaded>, String>> = others.collect();
+        drop(models);
+        let mut all = vec![inner.describe(&inner.default, true)];
+        all.extend(others.into_iter().map(|other| match other {
+            Ok(model) => inner.describe(&model, false),
+            Err(model) => PoolInfo {
+                model,
+                default: false,
+                loading: true,
+                lanes: 0,
+                detectors: 0,
+                frames: 0,
+                failed: 0,
+                infer_ms: None,
+            },
+        }));
+        if let Some((_, others)) = all.split_first_mut() {
+            others.sort_by(|a, b| a.model.cmp(&b.model));
+        }
+        all
+    }
+
+    /// How much the threads have worked.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        self.inner.shared.stats()
+    }
+
+    /// Lets every thread finish the frame in its hands, and joins them. Frames that wait or come later are not looked at.
+    pub fn shutdown(&self) {
+        self.inner.shared.stop();
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        for thread in threads {
+            // The last owner may be whoever took a result, on a thread of the pool: that one cannot wait for itself.
+            if thread.thread().id() != thread::current().id() {
+                // The loop catches panics, so there is no error to report here.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Pools {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl std::fmt::Debug for Pools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pools").field("default", &self.inner.default.model).finish_non_exhaustive()
+    }
+}
+
+/// Half of the cores: the other half is the video's.
+fn default_workers() -> usize {
+    (thread::available_parallelism().map_or(1, NonZero::get) / 2).max(1)
+}
+
+impl Inner {
+    /// Whether `name` means the configured model, and not the motion detector that stands in for one without a file.
+    fn is_default(&self, name: &str) -> bool {
+        let info = self.default.model.info();
+        name == &*info.name || (name == self.config.model && info.family != Family::Motion)
+    }
+
+    fn describe(&self, model: &Arc<Loaded>, default: bool) -> PoolInfo {
+        let last = *lock(&model.last);
+        PoolInfo {
+            model: model.model.info().name.to_string(),
+            default,
+            loading: false,
+            lanes: self.shared.lanes_of(model),
+            detectors: model.detectors(),
+            frames: model.frames.load(Ordering::Relaxed),
+            failed: model.failed.load(Ordering::Relaxed),
+            infer_ms: last.map(|times| times.infer.as_secs_f64() * 1e3),
+        }
+    }
+
+    /// Puts `lane` among those who take turns.
+    fn seat(&self, lane: &Arc<LaneState>, model: &Arc<Loaded>) {
+        lane.set_model(model.model.info_shared(), self.settings_for(model));
+        self.shared.attach(lane, model);
+    }
+
+    /// The configuration's wishes; its list of classes is meant for a model that knows one of them.
+    fn settings_for(&self, model: &Arc<Loaded>) -> Settings {
+        let mut settings = model.model.settings(&self.config);
+        let labels = &model.model.info().labels;
+        let known = |classes: &Arc<[String]>| classes.iter().any(|class| labels.iter().any(|label| **label == **class));
+        settings.classes = settings.classes.filter(|classes| Arc::ptr_eq(model, &self.default) || known(classes));
+        settings
+    }
+
+    /// Gets `lane` the model of that name.
+    fn fetch(self: &Arc<Self>, name: &str, lane: &Arc<LaneState>) {
+        let mut models = lock(&self.models);
+        let there = match models.get_mut(name) {
+            Some(Entry::Loading(waiting)) => {
+                waiting.push(Arc::clone(lane));
+                return;
+            }
+            Some(Entry::Ready(model)) => model.upgrade(),
+            None => None,
+        };
+        if let Some(model) = &there
+            && (model.model.per_stream() || self.wanted(model, 1) <= model.detectors())
+        {
+            drop(models);
+            self.seat(lane, model);
+            return;
+        }
+        models.insert(name.to_owned(), Entry::Loading(vec![Arc::clone(lane)]));
+        drop(models);
+        let (this, wish) = (Arc::clone(self), name.to_owned());
+        let thread = thread::Builder::new().name("detect-load".to_owned()).spawn(move || {
+            give_way();
+            this.load(&wish, there);
+        });
+        if let Err(error) = thread {
+            self.refuse(name, &format!("the system gave no thread to load it: {error}"));
+        }
+    }
+
+    /// How many detectors a model needs that `more` lanes are about to use.
+    fn wanted(&self, model: &Arc<Loaded>, more: usize) -> usize {
+        (self.shared.lanes_of(model) + more).min(self.shared.stats().workers)
+    }
+
+    /// Loads a model unless it is there, makes its detectors, and seats the lanes that wait for it.
+    fn load(&self, name: &str, there: Option<Arc<Loaded>>) {
+        let first = there.is_none();
+        let loaded = catch_unwind(AssertUnwindSafe(|| {
+            let model = match there {
+                Some(model) => model,
+                None => {
+                    let config = Config { model: name.to_owned(), ..self.config.clone() };
+                    Arc::new(Loaded::new((self.load)(&config)?))
+                }
+            };
+            if let Err(error) = model.stock(self.wanted(&model, 1)) {
+                if first {
+                    return Err(error);
+                }
+                tracing::warn!(model = name, %error, "no further detector could be made");
+            }
+            Ok(model)
+        }));
+        let model = match loaded {
+            Ok(Ok(model)) => model,
+            Ok(Err(error)) => return self.refuse(name, &error.to_string()),
+            Err(panic) => return self.refuse(name, &format!("the loading panicked: {}", said(&*panic))),
+        };
+        if first {
+            tracing::info!(model = name, family = %model.model.info().family, "model loaded");
+        }
+        loop {
+            // Those who came meanwhile may need more detectors, and those who come while these are made.
+            let mut models = lock(&self.models);
+            let waiting = match models.get_mut(name) {
+                Some(Entry::Loading(waiting)) => std::mem::take(waiting),
+                _ => Vec::new(),
+            };
+            if waiting.is_empty() {
+                models.insert(name.to_owned(), Entry::Ready(Arc::downgrade(&model)));
+                return;
+            }
+            drop(models);
+            if let Err(error) = model.stock(self.wanted(&model, waiting.len())) {
+                tracing::warn!(model = name, %error, "no further detector could be made");
+            }
+            for lane in &waiting {
+                self.seat(lane, &model);
+            }
+        }
+    }
+
+    /// Tells those who wait for a model that it does not come.
+    fn refuse(&self, name: &str, reason: &str) {
+        tracing::warn!(model = name, reason, "a model cannot be used");
+        let entry = lock(&self.models).remove(name);
+        if let Some(Entry::Loading(waiting)) = entry {
+            for lane in waiting {
+                lane.fail(reason);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "pools_tests.rs"]
+mod tests;
