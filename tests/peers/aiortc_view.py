@@ -27,7 +27,8 @@ async def main(url: str, wanted: int) -> None:
     def on_message(text: str) -> None:
         message = json.loads(text)
         messages[message["type"]] += 1
-        streams.add(message.get("stream"))
+        if "stream" in message:
+            streams.add(message["stream"])
 
     @connection.on("track")
     def on_track(found) -> None:
