@@ -34,16 +34,16 @@ impl Font {
         Self { raster, scale }
     }
 
-    fn height(self) -> usize {
+    pub fn height(self) -> usize {
         self.raster.val() * self.scale
     }
 
-    fn letter_width(self) -> usize {
+    pub fn letter_width(self) -> usize {
         get_raster_width(WEIGHT, self.raster) * self.scale
     }
 
     /// The space left and right of the text.
-    fn padding(self) -> usize {
+    pub fn padding(self) -> usize {
         self.height() / 4
     }
 }
@@ -126,7 +126,8 @@ impl LabelCache {
             at
         };
         let entry = self.entries.get_mut(at)?;
-        entry.label.draw(&self.text, room, self.font, entry.key.class_id);
+        let plate = rgb_of(entry.key.class_id);
+        entry.label.draw(&self.text, room, self.font, plate.yuv(), plate.ink());
         Some(at)
     }
 }
@@ -138,9 +139,9 @@ fn percent(confidence: f32) -> u8 {
 }
 
 impl Label {
-    fn draw(&mut self, text: &str, room: usize, font: Font, class_id: u32) {
+    /// Draws `text`, cut to `room` letters.
+    pub fn draw(&mut self, text: &str, room: usize, font: Font, plate: Yuv, ink: Yuv) {
         let letters = text.chars().count().min(room);
-        let (plate, ink) = (rgb_of(class_id).yuv(), rgb_of(class_id).ink());
         self.width = (letters * font.letter_width() + 2 * font.padding()).next_multiple_of(2);
         self.height = font.height().next_multiple_of(2);
         refill(&mut self.y, self.width * self.height, plate.y);

@@ -1,11 +1,13 @@
 //! Draws detections on I420 planes.
 //!
-//! Belongs here: outlines, labels, the colour of each class. Does not belong here: which detections are drawn on which
-//! picture, moving them to the picture's time or size, and RGB.
+//! Belongs here: outlines, labels, the colour of each class, the banner of a picture that is not live. Does not belong here:
+//! which detections are drawn on which picture, moving them to the picture's time or size, and RGB.
 
+mod banner;
 mod label;
 mod palette;
 
+pub use banner::draw_banner;
 pub use palette::{PALETTE, Rgb, Yuv, colour, rgb_of};
 
 use label::{Font, Label, LabelCache};

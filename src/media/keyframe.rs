@@ -65,12 +65,17 @@ impl KeyframeGate {
 
     /// Whether the frame of `now` should be an IDR; if so, the wish is taken as fulfilled.
     pub fn take(&mut self, now: Instant) -> bool {
-        let open = self.last.is_none_or(|last| now.saturating_duration_since(last) >= self.interval);
-        if self.wanted && open {
+        let due = self.is_due(now);
+        if due {
             self.on_keyframe(now);
-            return true;
         }
-        false
+        due
+    }
+
+    /// Whether [`take`](Self::take) would say yes.
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.wanted && self.last.is_none_or(|last| now.saturating_duration_since(last) >= self.interval)
     }
 
     /// Notes that a keyframe was made, asked for or not: it serves whoever waits.

@@ -53,7 +53,33 @@ pub(super) struct StreamMetrics {
     fps: Gauge,
     bytes_out: Counter,
     counts: Counts,
-    sent: Mutex<VecDeque<Instant>>,
+    sent: Rate,
+    decoded_lately: Rate,
+    detected_lately: Rate,
+    /// One more than the number of the newest frame that was sent to anybody.
+    sent_until: AtomicU64,
+}
+
+/// How often something happens, over the last [`FPS_WINDOW`].
+#[derive(Default)]
+struct Rate(Mutex<VecDeque<Instant>>);
+
+impl Rate {
+    fn note(&self) {
+        let now = Instant::now();
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        times.push_back(now);
+        trim(&mut times, now);
+    }
+
+    /// Times per second.
+    fn get(&self) -> f64 {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        trim(&mut times, Instant::now());
+        #[allow(clippy::cast_precision_loss)] // at most a few hundred
+        let rate = times.len() as f64 / FPS_WINDOW.as_secs_f64();
+        rate
+    }
 }
 
 #[derive(Default)]
@@ -62,6 +88,7 @@ struct Counts {
     decoded: AtomicU64,
     processed: AtomicU64,
     detections: AtomicU64,
+    encodes: AtomicU64,
     bytes_out: AtomicU64,
 }
 
@@ -72,9 +99,12 @@ pub(super) struct Snapshot {
     pub(super) decoded: u64,
     pub(super) processed: u64,
     pub(super) detections: u64,
+    pub(super) encodes: u64,
     pub(super) bytes_out: u64,
     pub(super) dropped: Vec<(&'static str, u64)>,
     pub(super) fps: f64,
+    pub(super) input_fps: f64,
+    pub(super) detection_fps: f64,
 }
 
 /// The window of the frame rate.
@@ -105,7 +135,10 @@ impl StreamMetrics {
             fps: gauge!("video_pipeline_fps", "stream" => label()),
             bytes_out: counter!("sightline_video_bytes_out_total", "stream" => label()),
             counts: Counts::default(),
-            sent: Mutex::default(),
+            sent: Rate::default(),
+            decoded_lately: Rate::default(),
+            detected_lately: Rate::default(),
+            sent_until: AtomicU64::new(0),
         }
     }
 
@@ -117,6 +150,7 @@ impl StreamMetrics {
     pub(super) fn frame_decoded(&self) {
         self.decoded.increment(1);
         self.counts.decoded.fetch_add(1, Ordering::Relaxed);
+        self.decoded_lately.note();
     }
 
     pub(super) fn dropped(&self, reason: DropReason, frames: u64) {
@@ -127,6 +161,7 @@ impl StreamMetrics {
     }
 
     pub(super) fn frame_encoded(&self, idr: bool, bytes: usize) {
+        self.counts.encodes.fetch_add(1, Ordering::Relaxed);
         self.bytes_out.increment(bytes as u64);
         self.counts.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
         if idr {
@@ -134,10 +169,13 @@ impl StreamMetrics {
         }
     }
 
-    /// A viewer's copy of a frame has left.
-    pub(super) fn frame_sent(&self, ledger: &FrameLedger) {
-        self.processed.increment(1);
-        self.counts.processed.fetch_add(1, Ordering::Relaxed);
+    /// A viewer's copy of a frame has left. The frame counts once; how long it took, for each viewer.
+    pub(super) fn frame_sent(&self, frame_id: u64, ledger: &FrameLedger) {
+        if self.sent_until.fetch_max(frame_id + 1, Ordering::Relaxed) <= frame_id {
+            self.processed.increment(1);
+            self.counts.processed.fetch_add(1, Ordering::Relaxed);
+            self.sent.note();
+        }
         for (name, took) in ledger.stages() {
             if let Some((_, histogram)) = self.stages.iter().find(|(stage, _)| *stage == name) {
                 histogram.record(took);
@@ -146,14 +184,11 @@ impl StreamMetrics {
         if let Some(took) = ledger.server_added() {
             self.server_added.record(took);
         }
-        let now = Instant::now();
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        sent.push_back(now);
-        trim(&mut sent, now);
     }
 
     pub(super) fn detected(&self, result: &Detections) {
         self.counts.detections.fetch_add(1, Ordering::Relaxed);
+        self.detected_lately.note();
         let DetectionTimes { detect_queue, preprocess, infer, postprocess } = result.times;
         for (histogram, took) in self.detector_stages.iter().zip([detect_queue, preprocess, infer, postprocess]) {
             histogram.record(took);
@@ -165,12 +200,7 @@ impl StreamMetrics {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let now = Instant::now();
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        trim(&mut sent, now);
-        #[allow(clippy::cast_precision_loss)] // at most a few hundred
-        let fps = sent.len() as f64 / FPS_WINDOW.as_secs_f64();
-        drop(sent);
+        let fps = self.sent.get();
         self.fps.set(fps);
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Snapshot {
@@ -178,9 +208,12 @@ impl StreamMetrics {
             decoded: get(&self.counts.decoded),
             processed: get(&self.counts.processed),
             detections: get(&self.counts.detections),
+            encodes: get(&self.counts.encodes),
             bytes_out: get(&self.counts.bytes_out),
             dropped: self.dropped.iter().map(|(reason, _, count)| (reason.name(), get(count))).collect(),
             fps,
+            input_fps: self.decoded_lately.get(),
+            detection_fps: self.detected_lately.get(),
         }
     }
 }
@@ -202,10 +235,13 @@ mod tests {
         metrics.frame_decoded();
         metrics.dropped(DropReason::Superseded, 2);
         metrics.frame_encoded(true, 100);
-        metrics.frame_sent(&FrameLedger::arrived(Instant::now(), Instant::now()));
+        for _viewer in 0..3 {
+            metrics.frame_sent(0, &FrameLedger::arrived(Instant::now(), Instant::now()));
+        }
         let seen = metrics.snapshot();
         assert_eq!((seen.frames_in, seen.decoded, seen.processed, seen.bytes_out), (1, 1, 1, 100));
         assert!(seen.dropped.contains(&("superseded", 2)) && seen.dropped.contains(&("decode", 0)));
-        assert!(seen.fps > 0.0);
+        assert_eq!(seen.encodes, 1);
+        assert!((seen.fps - 0.5).abs() < 1e-9, "one frame in two seconds: {}", seen.fps);
     }
 }

@@ -60,7 +60,7 @@ pub struct VideoStatus {
     /// How it is coded: `H.264`, `H.265`, `Motion JPEG`.
     pub codec: &'static str,
     /// The profile that its parameter set names.
-    pub profile: Option<String>,
+    pub profile: Option<&'static str>,
     /// It has B-frames: pictures come in another order than they are shown in.
     pub reorders: bool,
     /// Viewers of the original get it as it is.

@@ -1,30 +1,28 @@
 //! A stream: a name, a video thread, a lane in the detector pool, and whoever watches.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{broadcast, watch};
 
-use super::inbox::{Inbox, Pushed};
-use super::metrics::{DropReason, StreamMetrics};
+use super::inbox::Pushed;
+use super::ingress::{Name, wall_clock};
+use super::metrics::DropReason;
 use super::options::PipelineError;
 use super::parts::{Signal, StreamParts};
+use super::shared::Shared;
 use super::status::{Snapshot, StreamStatus, Timeline};
-use super::video::{Shared, Video, lock};
+use super::sub_stream::SubStream;
+use super::video::{Video, lock};
 use crate::annotate::Annotator;
 use crate::decode::VideoDecoder;
-use crate::detect::{Lane, LaneModel, Priority, Zone};
-use crate::encode::{Encoder, H264Encoder};
-use crate::media::{AccessUnit, AudioPacket, Detections, FrameLedger, FramePool, KeyframeGate, KeyframeRequest};
+use crate::detect::{Lane, LaneModel, LaneOptions, Pools, Priority, Zone};
+use crate::media::{AccessUnit, AudioPacket, Detections, FrameLedger, FramePool, KeyframeRequest};
 use crate::sink::message::{ConfigMessage, ErrorCode, MessageError, StreamConfig};
-use crate::sink::{EncodedFrame, Fanout, VideoChoice, ViewerFeed};
-
-/// Results that a slow reader may be behind.
-const WAITING_RESULTS: usize = 32;
+use crate::sink::{EncodedFrame, VideoChoice, ViewerFeed};
 
 /// Audio packets that a slow listener may be behind: a second at 20 ms each.
 const WAITING_AUDIO: usize = 50;
@@ -32,55 +30,36 @@ const WAITING_AUDIO: usize = 50;
 /// A running stream. Stopped when dropped.
 pub struct Stream {
     shared: Arc<Shared>,
+    pool: Arc<Pools>,
     lane: Arc<Lane>,
-    results: broadcast::Sender<Arc<Detections>>,
+    /// The model that was asked for, for the sub-stream too.
+    model: Option<String>,
+    sub_stream: Mutex<Option<Arc<SubStream>>>,
     audio: broadcast::Sender<AudioPacket>,
-    unsupported: watch::Sender<Option<String>>,
     keyframes: KeyframeRequest,
     thread: Mutex<Option<JoinHandle<()>>>,
     started: Instant,
 }
 
 impl Stream {
-    /// Starts a stream's thread. `keyframes` reaches its source.
+    /// Starts a stream's thread.
     ///
     /// # Errors
     /// When the codec or the thread cannot be had.
     pub fn start(parts: StreamParts<'_>) -> Result<Arc<Self>, PipelineError> {
-        let StreamParts { name, pool, lane, config, encode, keyframes, options: _ } = parts;
-        let name = &name;
-        let frames = FramePool::new();
-        let decoder = VideoDecoder::h264(frames, keyframes.clone())?;
-        let encoder: Box<dyn Encoder> = Box::new(H264Encoder::new(encode.clone()));
-        let gate = Arc::new(Mutex::new(KeyframeGate::default()));
-        let asked = Arc::clone(&gate);
-        let shared = Arc::new(Shared {
-            name: Arc::clone(name),
-            inbox: Inbox::default(),
-            fanout: Fanout::new(KeyframeRequest::new(move || lock(&asked).ask())),
-            gate,
-            newest: ArcSwapOption::empty(),
-            overlay: ArcSwap::from_pointee(config.overlay),
-            readers: AtomicUsize::new(0),
-            max_box_age: Duration::from_millis(config.max_box_age_ms),
-            metrics: StreamMetrics::new(name),
-            failure: ArcSwapOption::empty(),
-            size: ArcSwapOption::empty(),
-            no_signal: ArcSwapOption::empty(),
-        });
-        let (results, _) = broadcast::channel(WAITING_RESULTS);
+        let StreamParts { name, pool, lane, config, encode, keyframes, options } = parts;
+        let model = lane.model.clone();
+        let decoder = VideoDecoder::h264(FramePool::new(), keyframes.clone())?;
+        let shared = Shared::new(&name, config, options, &keyframes);
         let lane = Arc::new({
-            let (shared, results) = (Arc::downgrade(&shared), results.clone());
-            pool.lane(Arc::clone(name), lane, move |result| {
-                let Some(shared) = shared.upgrade() else { return };
-                shared.metrics.detected(&result);
-                shared.newest.store(Some(Arc::clone(&result)));
-                shared.inbox.notify_detected();
-                // Nobody may be reading.
-                let _ = results.send(result);
+            let shared = Arc::downgrade(&shared);
+            pool.lane(Arc::clone(&name), lane, move |result| {
+                if let Some(shared) = shared.upgrade() {
+                    shared.detected(result);
+                }
             })
         });
-        let video = Video::new(Arc::clone(&shared), Arc::clone(&lane), decoder, encoder, Annotator::new());
+        let video = Video::new(Arc::clone(&shared), Arc::clone(&lane), decoder, encode);
         let thread = thread::Builder::new()
             .name(format!("video-{name}"))
             .spawn({
@@ -98,10 +77,11 @@ impl Stream {
             .map_err(PipelineError::Thread)?;
         Ok(Arc::new(Self {
             shared,
+            pool: Arc::clone(pool),
             lane,
-            results,
+            sub_stream: Mutex::default(),
+            model,
             audio: broadcast::channel(WAITING_AUDIO).0,
-            unsupported: watch::Sender::new(None),
             keyframes,
             thread: Mutex::new(Some(thread)),
             started: Instant::now(),
@@ -117,7 +97,8 @@ impl Stream {
     /// Takes an access unit from the source. Never waits: an overflow costs everything up to the next IDR.
     pub fn push(&self, unit: AccessUnit) {
         self.shared.metrics.frame_in();
-        if let Pushed::Dropped(units) = self.shared.inbox.push(unit) {
+        let named = self.shared.ingress.take(unit, &self.shared.fanout);
+        if let Pushed::Dropped(units) = self.shared.inbox.push(named) {
             self.shared.metrics.dropped(DropReason::Overflow, units);
             if self.shared.inbox.should_ask(Instant::now()) {
                 self.keyframes.request();
@@ -127,19 +108,60 @@ impl Stream {
 
     /// The source is back, or another one: what comes next refers to nothing before, and its timestamps begin anew. What
     /// leaves goes on where it was.
-    pub fn begin_epoch(&self) {}
-
-    /// Says whether pictures come. While they do not, viewers get the last one with a banner.
-    pub fn set_signal(&self, signal: Signal) {
-        let text = match signal {
-            Signal::Live => None,
-            Signal::Lost(text) => Some(Arc::new(text)),
-        };
-        self.shared.no_signal.store(text);
+    pub fn begin_epoch(&self) {
+        self.shared.ingress.begin_epoch();
+        self.shared.fanout.begin_epoch();
+        let dropped = self.shared.inbox.begin_epoch();
+        self.shared.metrics.dropped(DropReason::Overflow, dropped);
     }
 
-    /// Takes an access unit of the camera's smaller stream, for the detector alone.
-    pub fn push_detect(&self, _unit: AccessUnit) {}
+    /// Says whether pictures come. From [`Signal::Lost`] to the next picture, viewers get the last one with a banner.
+    pub fn set_signal(&self, signal: Signal) {
+        let lost = match signal {
+            Signal::Live => None,
+            Signal::Lost(text) => Some(text),
+        };
+        self.shared.fanout.set_lost(lost.is_some());
+        self.shared.inbox.signal(lost);
+    }
+
+    /// Says that a unit of the source never came whole: what follows may refer to it.
+    pub fn unit_lost(&self) {
+        self.shared.inbox.unit_lost();
+    }
+
+    /// Takes an access unit of the camera's smaller stream, for the detector alone. From the first on, it is what the detector
+    /// looks at, as long as its pictures come; what is found is said of the main stream's frame of the same moment.
+    ///
+    /// # Errors
+    /// When the system gives no thread for it.
+    pub fn push_detect(&self, unit: AccessUnit) -> Result<(), PipelineError> {
+        let sub_stream = {
+            let mut sub_stream = lock(&self.sub_stream);
+            match &*sub_stream {
+                Some(running) => Arc::clone(running),
+                None => {
+                    let options = LaneOptions {
+                        model: self.model.clone(),
+                        settings: Some((*self.lane.settings()).clone()),
+                        priority: self.lane.priority(),
+                        zone: self.lane.zone(),
+                    };
+                    let started = Arc::new(SubStream::start(&self.shared, &self.pool, options)?);
+                    Arc::clone(sub_stream.insert(started))
+                }
+            }
+        };
+        sub_stream.push(unit);
+        Ok(())
+    }
+
+    /// The camera's smaller stream is back, or another one.
+    pub fn begin_detect_epoch(&self) {
+        if let Some(sub_stream) = &*lock(&self.sub_stream) {
+            sub_stream.begin_epoch();
+        }
+    }
 
     /// Takes a packet of the source's audio, for whoever listens.
     pub fn push_audio(&self, packet: AudioPacket) {
@@ -156,38 +178,46 @@ impl Stream {
     /// A new viewer.
     #[must_use]
     pub fn watch(&self, choice: VideoChoice) -> ViewerFeed {
-        self.shared.fanout.subscribe(choice)
+        let feed = self.shared.fanout.subscribe(choice);
+        self.shared.inbox.notify_wanted();
+        feed
     }
 
-    /// The newest picture, once there is one.
+    /// A copy of the newest picture, once there is one; `annotated`: with the boxes of now, if any are known.
     #[must_use]
-    pub fn snapshot(&self, _annotated: bool) -> Option<Snapshot> {
-        None
+    pub fn snapshot(&self, annotated: bool) -> Option<Snapshot> {
+        let last = self.shared.last.load_full()?;
+        let Name { rtp_timestamp, arrived, .. } = last.name;
+        let mut picture = (*last.picture).clone();
+        if annotated && let Some(result) = self.shared.result_for(&picture, arrived) {
+            Annotator::new().draw(&mut picture, &result.items);
+        }
+        Some(Snapshot { picture, rtp_timestamp, at: wall_clock(arrived, Instant::now()) })
     }
 
     /// Where the stream is in time, once something came.
     #[must_use]
     pub fn timeline(&self) -> Option<Timeline> {
-        None
+        self.shared.ingress.timeline()
     }
 
     /// Why the video that comes cannot be decoded, as long as that is so. A stream that endures stays; whoever runs its
     /// source may want to slow down.
     #[must_use]
     pub fn unsupported(&self) -> watch::Receiver<Option<String>> {
-        self.unsupported.subscribe()
+        self.shared.unsupported.subscribe()
     }
 
     /// The results of the detector, from now on, and a guard that says somebody reads them.
     #[must_use]
     pub fn results(&self) -> (broadcast::Receiver<Arc<Detections>>, ResultsGuard) {
         self.shared.readers.fetch_add(1, Ordering::Relaxed);
-        (self.results.subscribe(), ResultsGuard(Arc::clone(&self.shared)))
+        (self.shared.results.subscribe(), ResultsGuard(Arc::clone(&self.shared)))
     }
 
     /// Notes that a frame has left for a viewer.
-    pub fn frame_sent(&self, _frame: &EncodedFrame, ledger: &FrameLedger) {
-        self.shared.metrics.frame_sent(ledger);
+    pub fn frame_sent(&self, frame: &EncodedFrame, ledger: &FrameLedger) {
+        self.shared.metrics.frame_sent(frame.frame_id, ledger);
     }
 
     /// The settings in force.
@@ -229,6 +259,9 @@ impl Stream {
         if let Some(most) = change.max_detections {
             settings.max_detections = most as usize;
         }
+        if let Some(sub_stream) = &*lock(&self.sub_stream) {
+            sub_stream.lane().set_settings(settings.clone());
+        }
         self.lane.set_settings(settings);
         if let Some(overlay) = change.overlay {
             self.shared.overlay.store(Arc::new(overlay));
@@ -245,10 +278,16 @@ impl Stream {
     /// How much of the detector's time, against the other streams; holds from the next frame on.
     pub fn set_priority(&self, priority: Priority) {
         self.lane.set_priority(priority);
+        if let Some(sub_stream) = &*lock(&self.sub_stream) {
+            sub_stream.lane().set_priority(priority);
+        }
     }
 
     /// Where in the picture an object counts, `None` for everywhere; holds from the next result on.
     pub fn set_zone(&self, zone: Option<Zone>) {
+        if let Some(sub_stream) = &*lock(&self.sub_stream) {
+            sub_stream.lane().set_zone(zone.clone());
+        }
         self.lane.set_zone(zone);
     }
 
@@ -262,27 +301,28 @@ impl Stream {
     #[must_use]
     pub fn status(&self) -> StreamStatus {
         let seen = self.shared.metrics.snapshot();
-        let size = self.shared.size.load_full();
+        let size = self.shared.last.load().as_ref().map(|last| (last.picture.width(), last.picture.height()));
+        let skipped_there = lock(&self.sub_stream).as_ref().map_or(0, |sub| sub.lane().counters().skipped);
         StreamStatus {
             name: self.shared.name.to_string(),
-            width: size.as_ref().map(|size| size.0),
-            height: size.as_ref().map(|size| size.1),
+            width: size.map(|size| size.0),
+            height: size.map(|size| size.1),
             uptime_s: self.started.elapsed().as_secs_f64(),
             viewers: self.shared.fanout.viewers(),
             fps: seen.fps,
-            input_fps: 0.0,
-            detection_fps: 0.0,
+            input_fps: seen.input_fps,
+            detection_fps: seen.detection_fps,
             frames_in: seen.frames_in,
             frames_decoded: seen.decoded,
             frames_out: seen.processed,
-            encodes: 0,
+            encodes: seen.encodes,
             detections: seen.detections,
-            detector_skipped: self.lane.counters().skipped,
+            detector_skipped: self.lane.counters().skipped + skipped_there,
             dropped: seen.dropped.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
-            bridged_viewers: 0,
-            video: None,
+            bridged_viewers: self.shared.fanout.demand().plain,
+            video: self.shared.ingress.video(),
             no_signal: self.shared.no_signal.load().as_deref().cloned(),
-            clock: None,
+            clock: self.shared.ingress.skew(),
             config: self.config(),
         }
     }
@@ -302,6 +342,7 @@ impl Stream {
     /// Ends the thread and waits for it. What it was doing is done within a frame's time.
     pub fn stop(&self) {
         self.shared.inbox.close();
+        drop(lock(&self.sub_stream).take());
         if let Some(thread) = lock(&self.thread).take() {
             // Panics were caught and noted on the thread itself.
             let _ = thread.join();

@@ -99,11 +99,12 @@ impl Place {
         lock(&self.feed).session.is_some()
     }
 
-    /// The feeder's track is there: `keyframes` reaches it. After another feeder, a new epoch begins.
+    /// The feeder's track is there: `keyframes` reaches it, and a new epoch begins.
     pub(super) fn begin(&self, feeder: u64, keyframes: KeyframeRequest) {
         let mut feed = lock(&self.feed);
         if feed.number == feeder {
-            if feeder > 1 && !feed.began {
+            // The viewers of an offer's stream come after its first picture, those of others may have seen a banner.
+            if self.kind != StreamKind::Offer && !feed.began {
                 self.stream.begin_epoch();
             }
             feed.began = true;

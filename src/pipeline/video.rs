@@ -1,25 +1,27 @@
 //! The video thread of a stream: every access unit is decoded, the newest picture is drawn on, encoded and sent.
 //!
 //! Detection is never waited for. The newest result that there is gets drawn, if it is young enough; a frame is offered to
-//! the detector before it is drawn on, and drawing makes a copy when the detector still holds the original. The one
+//! the detector before it is drawn on, and drawing makes a copy when somebody still holds the original. The one
 //! exception is the overlay `exact`, which sends detected frames only, one in flight.
+//!
+//! While no pictures come, the last one goes out with a banner.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-
-use super::inbox::{Event, Inbox};
-use super::metrics::{DropReason, StreamMetrics};
+use super::inbox::Event;
+use super::ingress::{Name, Named};
+use super::metrics::DropReason;
+use super::rendition::Rendition;
+use super::shared::{Last, Shared};
+use super::silence::Silence;
 use crate::annotate::Annotator;
-use crate::decode::{Picture, VideoDecoder};
+use crate::decode::{DecodeError, Picture, VideoDecoder};
 use crate::detect::Lane;
-use crate::encode::Encoder;
-use crate::media::{AccessUnit, Detection, Detections, Frame, FrameLedger, KeyframeGate, Mark, StreamClock};
-use crate::peer::packetize;
+use crate::encode;
+use crate::media::{Detection, Detections, Frame, FrameLedger, Mark};
 use crate::sink::message::Overlay;
-use crate::sink::{EncodedFrame, Fanout};
+use crate::sink::{Bitstream, Demand};
 
 /// After this long a frame that waits for its result in exact mode gives way: the detector lost it.
 const EXACT_PATIENCE: Duration = Duration::from_secs(2);
@@ -27,95 +29,118 @@ const EXACT_PATIENCE: Duration = Duration::from_secs(2);
 /// The least time between two log lines about lost pictures of one stream.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What the thread shares with its stream.
-pub(super) struct Shared {
-    pub(super) name: Arc<str>,
-    pub(super) inbox: Inbox,
-    pub(super) fanout: Fanout,
-    pub(super) gate: Arc<std::sync::Mutex<KeyframeGate>>,
-    pub(super) newest: ArcSwapOption<Detections>,
-    pub(super) overlay: ArcSwap<Overlay>,
-    /// How many read the results, beside the boxes in the picture.
-    pub(super) readers: AtomicUsize,
-    pub(super) max_box_age: Duration,
-    pub(super) metrics: StreamMetrics,
-    /// Why the stream ended by itself, if it did.
-    pub(super) failure: ArcSwapOption<String>,
-    pub(super) size: ArcSwapOption<(usize, usize)>,
-    /// Why no pictures come.
-    pub(super) no_signal: ArcSwapOption<String>,
-}
+/// After an encode for viewers of the original gave its last picture, its encoder rests (see `Rendition`); how often that is
+/// looked at.
+const REST_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The thread's own tools.
 pub(super) struct Video {
-    pub(super) shared: Arc<Shared>,
-    pub(super) lane: Arc<Lane>,
-    pub(super) decoder: VideoDecoder,
-    pub(super) encoder: Box<dyn Encoder>,
-    pub(super) annotator: Annotator,
-    clock: StreamClock,
-    next_id: u64,
+    shared: Arc<Shared>,
+    lane: Arc<Lane>,
+    decoder: VideoDecoder,
+    annotated: Rendition,
+    plain: Rendition,
+    annotator: Annotator,
+    /// While no pictures come.
+    silence: Option<Silence>,
+    /// The newest frame's number: those of pictures that come out of order rise all the same.
+    last_id: Option<u64>,
     /// In exact mode: the frame whose result is awaited.
     awaited: Option<Frame>,
     logged: Option<Instant>,
+    rested: Instant,
 }
 
 impl Video {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        lane: Arc<Lane>,
-        decoder: VideoDecoder,
-        encoder: Box<dyn Encoder>,
-        annotator: Annotator,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, lane: Arc<Lane>, decoder: VideoDecoder, encode: &encode::Config) -> Self {
+        let rendition = |bitstream, gate| Rendition::new(bitstream, encode.clone(), gate);
+        let annotated = rendition(Bitstream::Annotated, Arc::clone(&shared.annotated_gate));
+        let plain = rendition(Bitstream::Plain, Arc::clone(&shared.plain_gate));
         Self {
             shared,
             lane,
             decoder,
-            encoder,
-            annotator,
-            clock: StreamClock::new(),
-            next_id: 0,
+            annotated,
+            plain,
+            annotator: Annotator::new(),
+            silence: None,
+            last_id: None,
             awaited: None,
             logged: None,
+            rested: Instant::now(),
         }
     }
 
     /// Runs until the inbox is closed, or the stream turns out to be one that cannot be decoded.
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        while let Some(event) = shared.inbox.take() {
+        while let Some(event) = shared.inbox.take(self.due()) {
             let goes_on = match event {
-                Event::Unit(unit) => self.take_unit(&unit),
+                Event::Unit(named) => self.take_unit(&named),
+                Event::Epoch => {
+                    self.begin_epoch();
+                    true
+                }
+                Event::Lost => {
+                    self.decoder.unit_lost(Instant::now());
+                    true
+                }
+                Event::Signal(lost) => {
+                    self.take_signal(lost);
+                    true
+                }
                 Event::Detected => {
                     self.take_result();
+                    true
+                }
+                Event::Wanted | Event::Due => {
+                    self.show_silence();
                     true
                 }
             };
             if !goes_on {
                 shared.inbox.close();
             }
+            self.rest();
         }
     }
 
-    fn take_unit(&mut self, unit: &AccessUnit) -> bool {
+    /// When the thread has something to do without an event.
+    fn due(&self) -> Option<Instant> {
+        let silence = self.silence.as_ref()?;
+        (self.shared.fanout.demand() != Demand::default()).then(|| silence.due())
+    }
+
+    fn rest(&mut self) {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.rested) >= REST_INTERVAL {
+            self.rested = now;
+            self.annotated.rest(now);
+            self.plain.rest(now);
+        }
+    }
+
+    fn begin_epoch(&mut self) {
+        self.decoder.reset();
+        self.awaited = None;
+        self.shared.newest.store(None);
+    }
+
+    fn take_unit(&mut self, named: &Named) -> bool {
         let dequeued = Instant::now();
-        let picture = match self.decoder.decode(unit) {
+        let picture = match self.decoder.decode(&named.unit) {
             Ok(Some(picture)) => picture,
             Ok(None) => return true,
-            Err(error) if error.ends_stream() => {
-                tracing::warn!(stream = %self.shared.name, %error, "the stream ends");
-                self.shared.failure.store(Some(Arc::new(error.to_string())));
-                return false;
-            }
+            Err(error) if error.ends_stream() => return self.give_up(&error),
             Err(error) => {
                 self.shared.metrics.dropped(DropReason::Decode, 1);
                 self.log_rarely(&error);
                 return true;
             }
         };
-        let frame = self.name(picture, dequeued);
+        let Some(frame) = self.name(picture, dequeued) else { return true };
         self.shared.metrics.frame_decoded();
+        self.end_silence();
         if self.shared.inbox.has_unit() {
             // The next one is here already: this one was decoded for its sake.
             self.shared.metrics.dropped(DropReason::Superseded, 1);
@@ -125,47 +150,67 @@ impl Video {
         true
     }
 
-    fn name(&mut self, picture: Picture, dequeued: Instant) -> Frame {
+    /// What comes can never be decoded. A stream that endures says so in its picture and waits for something else to come.
+    fn give_up(&mut self, error: &DecodeError) -> bool {
+        let text = error.to_string();
+        if !self.shared.options.endures {
+            tracing::warn!(stream = %self.shared.name, %error, "the stream ends");
+            self.shared.failure.store(Some(Arc::new(text)));
+            return false;
+        }
+        self.shared.metrics.dropped(DropReason::Decode, 1);
+        self.log_rarely(error);
+        if self.shared.unsupported.borrow().as_ref() != Some(&text) {
+            self.shared.unsupported.send_replace(Some(text.clone()));
+            self.take_signal(Some(text));
+        }
+        true
+    }
+
+    fn name(&mut self, picture: Picture, dequeued: Instant) -> Option<Frame> {
         let Picture { picture, rtp_timestamp, first_packet, last_packet, captured } = picture;
         let mut ledger = FrameLedger::arrived(first_packet, last_packet);
         ledger.mark_at(Mark::Dequeued, dequeued);
         ledger.mark(Mark::Decoded);
+        // A decoder that gives a picture of more than two seconds ago is out of its mind.
+        let mut name = self.shared.ingress.name_of(rtp_timestamp)?;
+        name.id = self.last_id.map_or(name.id, |last| name.id.max(last + 1));
+        self.last_id = Some(name.id);
+        let picture = Arc::new(picture);
         let size = (picture.width(), picture.height());
-        if self.shared.size.load().as_deref() != Some(&size) {
+        let before = self.shared.last.swap(Some(Arc::new(Last { picture: Arc::clone(&picture), name })));
+        if before.is_none_or(|before| (before.picture.width(), before.picture.height()) != size) {
             tracing::info!(stream = %self.shared.name, width = size.0, height = size.1, "picture size");
-            self.shared.size.store(Some(Arc::new(size)));
         }
-        let id = self.next_id;
-        self.next_id += 1;
-        Frame { id, rtp_timestamp: self.clock.stamp(rtp_timestamp), captured, picture: Arc::new(picture), ledger }
+        Some(Frame { id: name.id, rtp_timestamp: name.rtp_timestamp, captured, picture, ledger })
     }
 
     fn render(&mut self, frame: Frame) {
+        let demand = self.shared.fanout.demand();
+        let (drawn, read) = (self.shared.is_drawn(), self.shared.is_read());
+        let plain = (demand.plain > 0).then(|| frame.clone());
         match **self.shared.overlay.load() {
-            Overlay::Exact => self.await_result(frame),
+            Overlay::Exact => {
+                if drawn || read {
+                    self.await_result(frame);
+                }
+            }
             overlay => {
                 self.awaited = None;
-                let watched = self.shared.fanout.viewers() > 0;
-                let drawn = watched && overlay == Overlay::Latest;
-                if drawn || self.shared.readers.load(Ordering::Relaxed) > 0 {
+                if (drawn || read) && !self.shared.sub_stream_is_live() {
                     self.lane.offer(frame.clone());
                 }
-                if watched {
-                    let result = if drawn { self.result_for(&frame) } else { None };
+                if demand.annotated > 0 {
+                    let arrived = frame.ledger.at(Mark::LastPacket).unwrap_or_else(Instant::now);
+                    let drawn = overlay == Overlay::Latest;
+                    let result = if drawn { self.shared.result_for(&frame.picture, arrived) } else { None };
                     self.show(frame, result);
                 }
             }
         }
-    }
-
-    /// The newest result, if it is of a picture of this size and young enough for this frame.
-    fn result_for(&self, frame: &Frame) -> Option<Arc<Detections>> {
-        let result = self.shared.newest.load_full()?;
-        let arrived = frame.ledger.at(Mark::LastPacket)?;
-        let age = arrived.saturating_duration_since(result.arrived);
-        let same_size =
-            (result.width as usize, result.height as usize) == (frame.picture.width(), frame.picture.height());
-        (same_size && age <= self.shared.max_box_age).then_some(result)
+        if let Some(frame) = plain {
+            self.show_plain(frame);
+        }
     }
 
     fn await_result(&mut self, frame: Frame) {
@@ -183,12 +228,13 @@ impl Video {
     fn take_result(&mut self) {
         let Some(result) = self.shared.newest.load_full() else { return };
         if let Some(frame) = self.awaited.take_if(|frame| frame.id == result.frame_id)
-            && self.shared.fanout.viewers() > 0
+            && self.shared.fanout.demand().annotated > 0
         {
             self.show(frame, Some(result));
         }
     }
 
+    /// Draws and sends a frame to the viewers of the annotated video.
     fn show(&mut self, mut frame: Frame, result: Option<Arc<Detections>>) {
         frame.ledger.mark(Mark::RenderStarted);
         let boxes: Vec<Detection> = result.as_ref().map(|result| result.items.clone()).unwrap_or_default();
@@ -196,33 +242,81 @@ impl Video {
             self.annotator.draw(Arc::make_mut(&mut frame.picture), &boxes);
         }
         frame.ledger.mark(Mark::Drawn);
-        let now = Instant::now();
-        let wanted = lock(&self.shared.gate).take(now);
-        let encoded = match self.encoder.encode(&frame.picture, wanted) {
-            Ok(encoded) => encoded,
+        self.send(Bitstream::Annotated, frame, boxes, result);
+    }
+
+    /// Sends a frame as it is.
+    fn show_plain(&mut self, mut frame: Frame) {
+        frame.ledger.mark(Mark::RenderStarted);
+        frame.ledger.mark(Mark::Drawn);
+        self.send(Bitstream::Plain, frame, Vec::new(), None);
+    }
+
+    fn send(&mut self, bitstream: Bitstream, frame: Frame, boxes: Vec<Detection>, result: Option<Arc<Detections>>) {
+        let rendition = if bitstream == Bitstream::Plain { &mut self.plain } else { &mut self.annotated };
+        match rendition.encode(frame, boxes, result) {
+            Ok((encoded, bytes)) => {
+                self.shared.metrics.frame_encoded(encoded.idr, bytes);
+                self.shared.fanout.send(&Arc::new(encoded));
+            }
             Err(error) => {
                 self.shared.metrics.dropped(DropReason::Encode, 1);
                 self.log_rarely(&error);
-                // The wish that was taken is still there.
-                self.shared.fanout.keyframe_request().request();
-                return;
             }
-        };
-        frame.ledger.mark(Mark::Encoded);
-        if encoded.idr && !wanted {
-            lock(&self.shared.gate).on_keyframe(now);
         }
-        self.shared.metrics.frame_encoded(encoded.idr, encoded.data.len());
-        self.shared.fanout.send(&Arc::new(EncodedFrame {
-            payloads: packetize(&encoded.data),
-            idr: encoded.idr,
-            frame_id: frame.id,
-            rtp_timestamp: frame.rtp_timestamp,
-            captured: frame.captured,
-            ledger: frame.ledger,
-            boxes,
-            result,
-        }));
+    }
+
+    fn take_signal(&mut self, lost: Option<String>) {
+        let Some(text) = lost else {
+            // Until a picture comes, the last one is as old as it was.
+            return;
+        };
+        self.shared.no_signal.store(Some(Arc::new(text.clone())));
+        let since = self.shared.last.load().as_ref().map(|last| last.name.arrived);
+        match &mut self.silence {
+            Some(silence) => silence.reword(text),
+            none => *none = Some(Silence::new(text, since.unwrap_or_else(Instant::now))),
+        }
+        self.show_silence();
+    }
+
+    fn end_silence(&mut self) {
+        if self.silence.take().is_some() {
+            self.shared.no_signal.store(None);
+        }
+        if self.shared.unsupported.borrow().is_some() {
+            self.shared.unsupported.send_replace(None);
+        }
+    }
+
+    /// Sends the last picture with the banner to whoever watches, if it is time or somebody has no picture yet.
+    fn show_silence(&mut self) {
+        let demand = self.shared.fanout.demand();
+        let now = Instant::now();
+        let annotated = demand.annotated > 0;
+        let plain = demand.plain > 0;
+        let Some(silence) = &mut self.silence else { return };
+        let somebody_waits = (annotated && self.annotated.has_to_begin(now)) || (plain && self.plain.has_to_begin(now));
+        if !(annotated || plain) || (now < silence.due() && !somebody_waits) {
+            return;
+        }
+        let last = self.shared.last.load_full();
+        let base = last.map_or_else(Silence::darkness, |last| (*last.picture).clone());
+        let picture = Arc::new(silence.draw(base, now));
+        let Name { id, rtp_timestamp, captured, arrived } = self.shared.ingress.name_of_our_own(now);
+        self.last_id = Some(id);
+        let mut ledger = FrameLedger::arrived(arrived, arrived);
+        ledger.mark_at(Mark::Dequeued, now);
+        ledger.mark_at(Mark::Decoded, now);
+        ledger.mark_at(Mark::RenderStarted, now);
+        ledger.mark(Mark::Drawn);
+        let frame = Frame { id, rtp_timestamp, captured, picture, ledger };
+        if plain {
+            self.send(Bitstream::Plain, frame.clone(), Vec::new(), None);
+        }
+        if annotated {
+            self.send(Bitstream::Annotated, frame, Vec::new(), None);
+        }
     }
 
     fn log_rarely(&mut self, error: &dyn std::fmt::Display) {

@@ -1,225 +1,376 @@
 //! One encode, many viewers: payloads are shared, and whoever lags loses its own frames up to the next IDR.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::media::{Detection, Detections, FrameLedger, KeyframeRequest, RtpTimestamp};
+use super::frame::{Bitstream, EncodedFrame, VideoChoice};
+use super::gop::Gop;
+use super::place::{Place, Route, Verdict};
+use crate::media::{IDR_INTERVAL, KeyframeGate, KeyframeRequest};
 
 /// Frames that may wait for one viewer: half a second at 30 frames a second. More, and it is better off with an IDR.
 const WAITING_FRAMES: usize = 16;
 
-/// What a viewer wants to see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VideoChoice {
-    /// The pictures with the boxes in them.
-    #[default]
-    Annotated,
-    /// The pictures as they come.
-    Original,
+/// What an asked source takes to answer with an IDR, roughly: the way there and back, and its encoder.
+const ANSWER_TIME: Duration = Duration::from_millis(150);
+
+/// What a bridge takes beyond the next picture, roughly: to begin, decode and encode.
+const BRIDGE_TIME: Duration = Duration::from_millis(30);
+
+/// Who is asked for an IDR of what.
+#[derive(Clone, Debug)]
+pub struct KeyframeRequests {
+    /// The encode of the pictures with boxes.
+    pub annotated: KeyframeRequest,
+    /// The encode of the pictures as they are.
+    pub plain: KeyframeRequest,
+    /// The source; `None` when it cannot be asked.
+    pub source: Option<KeyframeRequest>,
 }
 
-/// An encoded frame with everything that is said about it.
-#[derive(Debug)]
-pub struct EncodedFrame {
-    /// RTP payloads of the access unit, shared by all viewers.
-    pub payloads: Vec<Bytes>,
-    /// Decoding can start here.
-    pub idr: bool,
-    /// The frame's number in its stream.
-    pub frame_id: u64,
-    /// The frame's timestamps.
-    pub rtp_timestamp: RtpTimestamp,
-    /// When the sender captured it, by its own clock.
-    pub captured: Option<SystemTime>,
-    /// When it passed which door, up to the encoder.
-    pub ledger: FrameLedger,
-    /// The boxes as they are drawn.
-    pub boxes: Vec<Detection>,
-    /// Where the boxes come from.
-    pub result: Option<Arc<Detections>>,
+/// Which encodes are needed now, and by how many viewers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Who gets the pictures with boxes.
+    pub annotated: usize,
+    /// Who gets an encode of the pictures as they are.
+    pub plain: usize,
 }
 
-/// The frames of one encode, on their way to each viewer.
+/// The frames of one stream, on their way to each viewer.
 #[derive(Debug)]
-pub struct Fanout {
-    viewers: Mutex<Vec<Place>>,
-    count: AtomicUsize,
-    keyframes: KeyframeRequest,
+pub struct Fanout(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    requests: KeyframeRequests,
+    viewers: AtomicUsize,
+    annotated: AtomicUsize,
+    plain: AtomicUsize,
     lost: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Place {
+struct State {
+    entries: Vec<Entry>,
+    next_id: u64,
+    route: Route,
+    source: Gop,
+    annotated: Gop,
+    plain: Gop,
+    /// Keeps the requests to the source apart.
+    asked: KeyframeGate,
+    /// When the source's last frame came, and the time between two.
+    pace: Option<(Instant, Duration)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    place: Place,
     frames: mpsc::Sender<Arc<EncodedFrame>>,
-    /// Nothing goes to this viewer until an IDR comes: it is new, or it was too slow.
-    waits_for_idr: bool,
+    bridged: bool,
+}
+
+/// Whom to ask once the lock is free.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asks {
+    annotated: bool,
+    plain: bool,
+    source: bool,
 }
 
 /// A viewer's end. Dropping it ends the subscription.
 #[derive(Debug)]
 pub struct ViewerFeed {
     frames: mpsc::Receiver<Arc<EncodedFrame>>,
-    keyframes: KeyframeRequest,
+    /// What was there before it came.
+    cached: VecDeque<Arc<EncodedFrame>>,
+    cached_until: Option<u64>,
+    id: u64,
+    home: Weak<Shared>,
 }
 
 impl ViewerFeed {
     /// The next frame; `None` when the stream ended.
     pub async fn recv(&mut self) -> Option<Arc<EncodedFrame>> {
-        self.frames.recv().await
+        match self.cached.pop_front() {
+            Some(frame) => Some(frame),
+            None => self.frames.recv().await,
+        }
+    }
+
+    /// Whether a frame was there before this viewer came, so that its way out was none of the stream's making.
+    #[must_use]
+    pub fn was_cached(&self, frame: &EncodedFrame) -> bool {
+        self.cached_until.is_some_and(|until| frame.frame_id <= until)
     }
 
     /// A handle by which this viewer asks for an IDR.
     #[must_use]
     pub fn keyframe_request(&self) -> KeyframeRequest {
-        self.keyframes.clone()
+        let (id, home) = (self.id, self.home.clone());
+        KeyframeRequest::new(move || {
+            if let Some(home) = home.upgrade() {
+                home.complain(id, Instant::now());
+            }
+        })
+    }
+}
+
+impl Drop for ViewerFeed {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.upgrade() {
+            home.change(Instant::now(), |state, _, _| state.entries.retain(|entry| entry.id != self.id));
+        }
     }
 }
 
 impl Fanout {
-    /// A fan-out that asks `keyframes` for an IDR whenever a viewer needs one.
+    /// A fan-out without viewers, of a source whose access units may go out as they are.
     #[must_use]
-    pub fn new(keyframes: KeyframeRequest) -> Self {
-        Self { viewers: Mutex::default(), count: AtomicUsize::new(0), keyframes, lost: AtomicU64::new(0) }
+    pub fn new(requests: KeyframeRequests) -> Self {
+        let route = Route { forwards: true, can_be_asked: requests.source.is_some(), lost: false };
+        let state = State {
+            entries: Vec::new(),
+            next_id: 0,
+            route,
+            source: Gop::default(),
+            annotated: Gop::default(),
+            plain: Gop::default(),
+            asked: KeyframeGate::default(),
+            pace: None,
+        };
+        Self(Arc::new(Shared {
+            state: Mutex::new(state),
+            requests,
+            viewers: AtomicUsize::new(0),
+            annotated: AtomicUsize::new(0),
+            plain: AtomicUsize::new(0),
+            lost: AtomicU64::new(0),
+        }))
     }
 
-    /// A new viewer; its first frame is an IDR, which is asked for now.
+    /// A new viewer. Its first frame is an IDR: the next one, which is asked for now, or the last one with all that followed
+    /// where that shows the present sooner.
     #[must_use]
-    pub fn subscribe(&self, _choice: VideoChoice) -> ViewerFeed {
+    pub fn subscribe(&self, choice: VideoChoice) -> ViewerFeed {
+        self.subscribe_at(choice, Instant::now())
+    }
+
+    fn subscribe_at(&self, choice: VideoChoice, now: Instant) -> ViewerFeed {
         let (sender, frames) = mpsc::channel(WAITING_FRAMES);
-        let mut viewers = self.lock();
-        viewers.push(Place { frames: sender, waits_for_idr: true });
-        self.count.store(viewers.len(), Ordering::Relaxed);
-        drop(viewers);
-        self.keyframes.request();
-        ViewerFeed { frames, keyframes: self.keyframes.clone() }
+        let mut feed =
+            ViewerFeed { frames, cached: VecDeque::new(), cached_until: None, id: 0, home: Arc::downgrade(&self.0) };
+        self.0.change(now, |state, asks, _| {
+            let mut place = Place::new(choice, now);
+            feed.id = state.next_id;
+            state.next_id += 1;
+            if let Some(gop) = state.cached_for(&place, now) {
+                feed.cached.extend(gop.frames().iter().cloned());
+                gop.frames().iter().for_each(|frame| place.sent(frame));
+                feed.cached_until = gop.frames().last().map(|frame| frame.frame_id);
+            }
+            asks.annotated |= choice == VideoChoice::Annotated && place.needs_idr();
+            state.entries.push(Entry { id: feed.id, place, frames: sender, bridged: false });
+        });
+        feed
     }
 
-    /// A handle to ask for an IDR of this encode.
-    #[must_use]
-    pub fn keyframe_request(&self) -> KeyframeRequest {
-        self.keyframes.clone()
+    /// Gives a frame to every viewer that has a use for it. Never waits.
+    pub fn send(&self, frame: &Arc<EncodedFrame>) {
+        self.send_at(frame, Instant::now());
     }
 
-    /// How many watch: with nobody, there is no need to encode.
+    fn send_at(&self, frame: &Arc<EncodedFrame>, now: Instant) {
+        self.0.change(now, |state, asks, lost| state.send(frame, now, asks, lost));
+    }
+
+    /// Says whether the source's access units may go to viewers as they are.
+    pub fn set_forwards(&self, forwards: bool) {
+        let now = Instant::now();
+        self.0.change(now, |state, _, _| {
+            if state.route.forwards != forwards {
+                state.route.forwards = forwards;
+                state.leave_source(now);
+            }
+        });
+    }
+
+    /// Says that nothing comes from the source, or that it may again.
+    pub fn set_lost(&self, lost: bool) {
+        let now = Instant::now();
+        self.0.change(now, |state, _, _| {
+            state.route.lost = lost;
+            if lost {
+                state.leave_source(now);
+            }
+        });
+    }
+
+    /// The source begins anew: what was kept of it leads nowhere, and the next that it sends is an IDR.
+    pub fn begin_epoch(&self) {
+        let now = Instant::now();
+        self.0.change(now, |state, _, _| {
+            state.source.clear();
+            state.pace = None;
+            state.entries.iter_mut().for_each(|entry| entry.place.source_ended(now));
+        });
+    }
+
+    /// How many watch.
     #[must_use]
     pub fn viewers(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.0.viewers.load(Ordering::Relaxed)
     }
 
-    /// Frames that viewers lost because they were too slow.
+    /// Which encodes are needed now.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        Demand { annotated: self.0.annotated.load(Ordering::Relaxed), plain: self.0.plain.load(Ordering::Relaxed) }
+    }
+
+    /// Frames that viewers lost because they were too slow, or waited for an IDR.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.0.lost.load(Ordering::Relaxed)
     }
+}
 
-    /// Gives a frame to every viewer. Never waits.
-    pub fn send(&self, frame: &Arc<EncodedFrame>) {
-        let mut needs_idr = false;
-        let mut viewers = self.lock();
-        viewers.retain_mut(|place| {
-            if place.waits_for_idr && !frame.idr {
-                self.lost.fetch_add(1, Ordering::Relaxed);
-                needs_idr = true;
-                return !place.frames.is_closed();
-            }
-            match place.frames.try_send(Arc::clone(frame)) {
-                Ok(()) => place.waits_for_idr = false,
-                Err(mpsc::error::TrySendError::Full(_)) => {
-                    self.lost.fetch_add(1, Ordering::Relaxed);
-                    place.waits_for_idr = true;
-                    needs_idr = true;
-                }
-                Err(mpsc::error::TrySendError::Closed(_)) => return false,
-            }
-            true
-        });
-        self.count.store(viewers.len(), Ordering::Relaxed);
-        drop(viewers);
-        if needs_idr {
-            self.keyframes.request();
+impl Shared {
+    /// Changes the state, brings what follows from it up to date, and asks whom it takes.
+    fn change(&self, now: Instant, change: impl FnOnce(&mut State, &mut Asks, &AtomicU64)) {
+        let mut asks = Asks::default();
+        let mut state = self.lock();
+        change(&mut state, &mut asks, &self.lost);
+        let demand = state.settle(now, &mut asks);
+        self.viewers.store(state.entries.len(), Ordering::Relaxed);
+        self.annotated.store(demand.annotated, Ordering::Relaxed);
+        self.plain.store(demand.plain, Ordering::Relaxed);
+        drop(state);
+        if asks.annotated {
+            self.requests.annotated.request();
+        }
+        if asks.plain {
+            self.requests.plain.request();
+        }
+        if let Some(source) = self.requests.source.as_ref().filter(|_| asks.source) {
+            source.request();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Place>> {
-        self.viewers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn complain(&self, id: u64, now: Instant) {
+        self.change(now, |state, asks, _| {
+            let route = state.route;
+            let Some(entry) = state.entries.iter_mut().find(|entry| entry.id == id) else { return };
+            asks.annotated = entry.place.choice() == VideoChoice::Annotated;
+            asks.plain = entry.place.is_bridged(route, now);
+            entry.place.complained(route, now);
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn send(&mut self, frame: &Arc<EncodedFrame>, now: Instant, asks: &mut Asks, lost: &AtomicU64) {
+        self.keep(frame, now);
+        if frame.bitstream == Bitstream::Source && !frame.idr {
+            self.leave_source(now);
+        }
+        let route = self.route;
+        self.entries.retain_mut(|Entry { place, frames, .. }| {
+            match place.judge(frame, route, now) {
+                Verdict::Send => match frames.try_send(Arc::clone(frame)) {
+                    Ok(()) => {
+                        place.sent(frame);
+                        return true;
+                    }
+                    Err(mpsc::error::TrySendError::Closed(_)) => return false,
+                    Err(mpsc::error::TrySendError::Full(_)) => {}
+                },
+                Verdict::Pass => return !frames.is_closed(),
+                Verdict::Miss => {}
+            }
+            lost.fetch_add(1, Ordering::Relaxed);
+            place.broke(now);
+            asks.annotated |= frame.bitstream == Bitstream::Annotated;
+            asks.plain |= frame.bitstream == Bitstream::Plain;
+            !frames.is_closed()
+        });
+    }
+
+    fn keep(&mut self, frame: &Arc<EncodedFrame>, now: Instant) {
+        match frame.bitstream {
+            Bitstream::Annotated => self.annotated.put(frame, now),
+            Bitstream::Plain => self.plain.put(frame, now),
+            Bitstream::Source => {
+                self.source.put(frame, now);
+                if frame.idr {
+                    self.route.lost = false;
+                    self.asked.on_keyframe(now);
+                }
+                let interval = self.pace.map(|(last, _)| now.saturating_duration_since(last));
+                self.pace = Some((now, interval.unwrap_or_default()));
+            }
+        }
+    }
+
+    fn leave_source(&mut self, now: Instant) {
+        let route = self.route;
+        if route.lost || !route.forwards {
+            self.source.clear();
+        }
+        self.entries.iter_mut().for_each(|entry| entry.place.leave_source(route, now));
+    }
+
+    /// What shows a new viewer the present sooner than the next IDR would.
+    fn cached_for(&self, place: &Place, now: Instant) -> Option<&Gop> {
+        // An IDR of an encode comes with the next picture, unless the last is too near.
+        let near = |gop: &Gop| gop.began().is_some_and(|began| now.saturating_duration_since(began) < IDR_INTERVAL);
+        let is_of_use = |gop: &&Gop| near(gop) && !gop.frames().is_empty();
+        if place.choice() == VideoChoice::Annotated {
+            return Some(&self.annotated).filter(is_of_use);
+        }
+        let alternative = if self.route.can_be_asked { ANSWER_TIME } else { self.next_picture(now) + BRIDGE_TIME };
+        if self.route.forwards && self.source.catching_up().is_some_and(|time| time <= alternative) {
+            return Some(&self.source);
+        }
+        Some(&self.plain).filter(|gop| place.is_bridged(self.route, now) && is_of_use(gop))
+    }
+
+    /// How long until the source's next picture, by the pace of its last.
+    fn next_picture(&self, now: Instant) -> Duration {
+        self.pace.map_or(Duration::ZERO, |(last, interval)| (last + interval).saturating_duration_since(now))
+    }
+
+    /// Counts who needs what, and asks for what somebody waits for since the last look.
+    fn settle(&mut self, now: Instant, asks: &mut Asks) -> Demand {
+        let route = self.route;
+        let mut demand = Demand::default();
+        let mut wants_source = false;
+        for Entry { place, bridged, .. } in &mut self.entries {
+            demand.annotated += usize::from(place.choice() == VideoChoice::Annotated);
+            let was_bridged = std::mem::replace(bridged, place.is_bridged(route, now));
+            demand.plain += usize::from(*bridged);
+            asks.plain |= *bridged && !was_bridged && place.needs_idr();
+            wants_source |= place.wants_source();
+        }
+        if wants_source && route.can_be_asked && route.forwards {
+            self.asked.ask();
+            asks.source = self.asked.take(now);
+        }
+        demand
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(frame_id: u64, idr: bool) -> Arc<EncodedFrame> {
-        Arc::new(EncodedFrame {
-            payloads: vec![Bytes::from_static(&[1])],
-            idr,
-            frame_id,
-            rtp_timestamp: RtpTimestamp::default(),
-            captured: None,
-            ledger: FrameLedger::default(),
-            boxes: vec![],
-            result: None,
-        })
-    }
-
-    fn fanout() -> (Fanout, Arc<AtomicU64>) {
-        let asked = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&asked);
-        let keyframes = KeyframeRequest::new(move || {
-            count.fetch_add(1, Ordering::Relaxed);
-        });
-        (Fanout::new(keyframes), asked)
-    }
-
-    #[tokio::test]
-    async fn a_new_viewer_begins_with_an_idr() {
-        let (fanout, asked) = fanout();
-        let mut viewer = fanout.subscribe(VideoChoice::Annotated);
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
-        fanout.send(&frame(0, false));
-        fanout.send(&frame(1, true));
-        fanout.send(&frame(2, false));
-        assert_eq!(viewer.recv().await.unwrap().frame_id, 1);
-        assert_eq!(viewer.recv().await.unwrap().frame_id, 2);
-    }
-
-    #[tokio::test]
-    async fn a_slow_viewer_loses_its_own_frames_up_to_the_next_idr() {
-        let (fanout, _) = fanout();
-        let (mut slow, mut quick) =
-            (fanout.subscribe(VideoChoice::Annotated), fanout.subscribe(VideoChoice::Annotated));
-        fanout.send(&frame(0, true));
-        assert_eq!(quick.recv().await.unwrap().frame_id, 0);
-        let last = WAITING_FRAMES as u64 + 4;
-        for id in 1..=last {
-            fanout.send(&frame(id, false));
-            assert_eq!(quick.recv().await.unwrap().frame_id, id, "the quick one sees all");
-        }
-        fanout.send(&frame(last + 1, true));
-        let mut seen = Vec::new();
-        while let Ok(frame) = slow.frames.try_recv() {
-            seen.push(frame.frame_id);
-        }
-        assert_eq!(seen, (0..WAITING_FRAMES as u64).collect::<Vec<_>>(), "a run without gaps, then nothing");
-        fanout.send(&frame(last + 2, false));
-        assert!(slow.frames.try_recv().is_err(), "the IDR found no room either");
-        fanout.send(&frame(last + 3, true));
-        assert_eq!(slow.recv().await.unwrap().frame_id, last + 3);
-        assert!(fanout.lost() > 0);
-    }
-
-    #[test]
-    fn a_viewer_that_left_is_forgotten() {
-        let (fanout, _) = fanout();
-        drop(fanout.subscribe(VideoChoice::Annotated));
-        assert_eq!(fanout.viewers(), 1);
-        fanout.send(&frame(0, true));
-        assert_eq!(fanout.viewers(), 0);
-    }
-}
+#[path = "fanout_tests.rs"]
+mod tests;

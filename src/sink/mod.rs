@@ -5,11 +5,15 @@
 
 mod channel;
 mod fanout;
+mod frame;
+mod gop;
 pub mod message;
+mod place;
 mod queue;
 mod viewer;
 
 pub use channel::serve_channel;
-pub use fanout::{EncodedFrame, Fanout, VideoChoice, ViewerFeed};
+pub use fanout::{Demand, Fanout, KeyframeRequests, ViewerFeed};
+pub use frame::{Bitstream, EncodedFrame, VideoChoice};
 pub use queue::MessageQueue;
 pub use viewer::serve_viewer;

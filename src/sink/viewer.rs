@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::fanout::{EncodedFrame, ViewerFeed};
+use super::fanout::ViewerFeed;
+use super::frame::EncodedFrame;
 use super::message::FrameMessage;
 use super::queue::MessageQueue;
 use crate::media::{FrameLedger, Mark};
@@ -12,7 +13,8 @@ use crate::peer::{Sent, VideoOut};
 /// Frames written whose last packet has not been seen leaving yet.
 const UNSENT_FRAMES: usize = 64;
 
-/// Sends what `feed` gives until the stream or the connection ends. `on_sent` gets each frame's complete ledger.
+/// Sends what `feed` gives until the stream or the connection ends. `on_sent` gets each frame's complete ledger, but of those
+/// that were cached when the viewer came.
 pub async fn serve_viewer(
     mut feed: ViewerFeed,
     mut out: VideoOut,
@@ -31,7 +33,9 @@ pub async fn serve_viewer(
                     let mut ledger = frame.ledger;
                     ledger.mark_at(Mark::FirstSent, note.first);
                     ledger.mark_at(Mark::Sent, note.last);
-                    on_sent(&frame, &ledger);
+                    if !feed.was_cached(&frame) {
+                        on_sent(&frame, &ledger);
+                    }
                     if messages.is_open() {
                         messages.push(frame_message(&stream, &frame, &ledger));
                     }
@@ -72,9 +76,11 @@ mod tests {
 
     use super::*;
     use crate::media::RtpTimestamp;
+    use crate::sink::Bitstream;
 
     fn frame(output: u32) -> Arc<EncodedFrame> {
         Arc::new(EncodedFrame {
+            bitstream: Bitstream::Annotated,
             payloads: vec![],
             idr: false,
             frame_id: u64::from(output),

@@ -205,6 +205,87 @@ async fn what_a_viewer_sees_that_does_not_choose_is_the_cameras_mode() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_camera_that_is_away_costs_only_itself_and_its_viewers_see_why() {
+    let recording = Recording::of(320, 240);
+    let server = serving(pipeline::Config::default()).await;
+    // Bound and not listening: nobody else gets the port, and nobody answers on it.
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = format!("rtsp://user:s3cret@{}/live", nobody.local_addr().unwrap());
+    server.pipeline.add_camera("gate", recording.camera()).unwrap();
+    server.pipeline.add_camera("yard", CameraConfig::at(address.parse().unwrap())).unwrap();
+    let mut viewer = Watcher::watch(&server, "yard", None).await.unwrap();
+    // A picture all the same, again and again.
+    let frames = viewer.frames(3).await;
+    let mut screen = Screen::new();
+    for frame in &frames {
+        screen.show(frame);
+    }
+    live(&server, "gate").await;
+    until("it says why", || server.pipeline.camera("yard").unwrap().status.last_error.is_some()).await;
+    let report = server.pipeline.camera("yard").unwrap();
+    assert_ne!(report.status.state, CameraState::Live);
+    let shown = serde_json::to_string(&report).unwrap() + &format!("{report:?}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+    let revealed = server.pipeline.camera_config("yard").unwrap();
+    assert!(revealed.url.reveal().contains("s3cret"), "to whoever keeps it in a file");
+    let metrics = reqwest::get(format!("{}/metrics", server.base)).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("video_camera_status{stream=\"gate\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("video_camera_status{stream=\"yard\"} "), "{metrics}");
+    assert!(!metrics.contains("s3cret"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_found_in_the_smaller_stream_is_said_of_the_main_one() {
+    let (large, small) = (Recording::of(480, 360), Recording::of(160, 120));
+    let server = serving(pipeline::Config::default()).await;
+    let detect_url = Some(small.camera().url);
+    server.pipeline.add_camera("gate", CameraConfig { detect_url, ..large.camera() }).unwrap();
+    let mut listener = Watcher::watch_and_listen(&server, "gate", None).await.unwrap();
+    let of_the_small = async {
+        loop {
+            let report = server.pipeline.camera("gate").unwrap();
+            let message = listener.message_of("detections").await;
+            let Some(found) = message["detections"].get(0) else { continue };
+            assert_eq!((&message["width"], &message["height"]), (&480.into(), &360.into()), "{message}");
+            let right = found["bbox"][2].as_f64().unwrap();
+            let live = report.detect_status.as_ref().is_some_and(|status| status.state == CameraState::Live);
+            // Further right than the small picture goes.
+            if live && right > 200.0 {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(server::LIMIT, of_the_small).await.expect("a detection");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_camera_that_gets_another_model_or_address_goes_on_under_its_name() {
+    let (small, large) = (Recording::of(320, 240), Recording::of(480, 360));
+    let server = serving(pipeline::Config::default()).await;
+    server.pipeline.add_camera("gate", small.camera()).unwrap();
+    let mut viewer = Watcher::watch(&server, "gate", None).await.unwrap();
+    live(&server, "gate").await;
+    server.pipeline.change_camera("gate", large.camera()).unwrap();
+    // The same connection shows the other picture.
+    let mut screen = Screen::new();
+    let other = async { while screen.show(&viewer.frame().await).width() != 480 {} };
+    tokio::time::timeout(server::LIMIT, other).await.expect("the other picture");
+    let broken = CameraConfig { model: Some("no-such-model".to_owned()), ..large.camera() };
+    server.pipeline.change_camera("gate", broken).unwrap();
+    until("it says that there is no such model", || {
+        server.pipeline.stream_report("gate").is_some_and(|report| report.model_error.is_some())
+    })
+    .await;
+    live(&server, "gate").await;
+    server.pipeline.change_camera("gate", large.camera()).unwrap();
+    until("the model is back", || {
+        server.pipeline.stream_report("gate").is_some_and(|report| report.model.as_deref() == Some("fake"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_with_sixteen_cameras_and_many_viewers_ends_in_two_seconds() {
     let recording = Recording::of(160, 120);
     let server = serving(pipeline::Config::default()).await;

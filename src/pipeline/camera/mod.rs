@@ -288,10 +288,18 @@ impl Camera {
         if let Some(address) = &config.detect_url {
             let source = CameraSource { address: address.clone(), transport: config.transport };
             let stream = Arc::clone(stream);
-            let deliver = move |event| {
-                if let CameraEvent::Unit(unit) = event {
-                    stream.push_detect(unit);
+            let mut failed = false;
+            let deliver = move |event| match event {
+                CameraEvent::Opened(_) => stream.begin_detect_epoch(),
+                CameraEvent::Unit(unit) => {
+                    // Without it the detector looks at the main stream.
+                    if let Err(error) = stream.push_detect(unit)
+                        && !std::mem::replace(&mut failed, true)
+                    {
+                        tracing::error!(%error, "detect_url is not used");
+                    }
                 }
+                CameraEvent::Audio(_) | CameraEvent::Lost => {}
             };
             let span = tracing::info_span!("detect_url");
             sources.spawn(supervise(source, demand.clone(), self.detect_health.clone(), deliver).instrument(span));

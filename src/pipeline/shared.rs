@@ -1,0 +1,132 @@
+//! What the threads of a stream share with it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{broadcast, watch};
+
+use super::inbox::Inbox;
+use super::ingress::{Ingress, Name};
+use super::metrics::StreamMetrics;
+use super::options::Config;
+use super::parts::StreamOptions;
+use super::video::lock;
+use crate::media::{Detections, I420Frame, KeyframeGate, KeyframeRequest};
+use crate::sink::message::Overlay;
+use crate::sink::{Fanout, KeyframeRequests};
+
+/// Results that a slow reader may be behind.
+const WAITING_RESULTS: usize = 32;
+
+/// Without a picture of the sub-stream for this long, the detector looks at the main stream again.
+const SUB_STREAM_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the threads of a stream share with it.
+pub(super) struct Shared {
+    pub(super) name: Arc<str>,
+    pub(super) options: StreamOptions,
+    pub(super) ingress: Ingress,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) fanout: Fanout,
+    pub(super) annotated_gate: Arc<Mutex<KeyframeGate>>,
+    pub(super) plain_gate: Arc<Mutex<KeyframeGate>>,
+    /// The newest result, for the boxes in the picture.
+    pub(super) newest: ArcSwapOption<Detections>,
+    pub(super) results: broadcast::Sender<Arc<Detections>>,
+    pub(super) overlay: ArcSwap<Overlay>,
+    /// How many read the results, beside the boxes in the picture.
+    pub(super) readers: AtomicUsize,
+    pub(super) max_box_age: Duration,
+    pub(super) metrics: StreamMetrics,
+    /// The newest picture without boxes.
+    pub(super) last: ArcSwapOption<Last>,
+    /// Why no pictures come.
+    pub(super) no_signal: ArcSwapOption<String>,
+    /// Why what comes cannot be decoded.
+    pub(super) unsupported: watch::Sender<Option<String>>,
+    /// Why the stream ended by itself, if it did.
+    pub(super) failure: ArcSwapOption<String>,
+    /// When the sub-stream gave its last picture.
+    pub(super) sub_seen: Mutex<Option<Instant>>,
+}
+
+/// A picture with its name.
+#[derive(Debug)]
+pub(super) struct Last {
+    pub(super) picture: Arc<I420Frame>,
+    pub(super) name: Name,
+}
+
+impl Shared {
+    pub(super) fn new(name: &Arc<str>, config: &Config, options: StreamOptions, source: &KeyframeRequest) -> Arc<Self> {
+        let inbox = Arc::new(Inbox::default());
+        let (annotated_gate, annotated) = gate(&inbox);
+        let (plain_gate, plain) = gate(&inbox);
+        let source = (!options.bridge).then(|| source.clone());
+        Arc::new(Self {
+            name: Arc::clone(name),
+            options,
+            ingress: Ingress::default(),
+            inbox,
+            fanout: Fanout::new(KeyframeRequests { annotated, plain, source }),
+            annotated_gate,
+            plain_gate,
+            newest: ArcSwapOption::empty(),
+            results: broadcast::channel(WAITING_RESULTS).0,
+            overlay: ArcSwap::from_pointee(config.overlay),
+            readers: AtomicUsize::new(0),
+            max_box_age: Duration::from_millis(config.max_box_age_ms),
+            metrics: StreamMetrics::new(name),
+            last: ArcSwapOption::empty(),
+            no_signal: ArcSwapOption::empty(),
+            unsupported: watch::Sender::new(None),
+            failure: ArcSwapOption::empty(),
+            sub_seen: Mutex::new(None),
+        })
+    }
+
+    /// Takes a result of the detector, named after a frame of the main stream.
+    pub(super) fn detected(&self, result: Arc<Detections>) {
+        self.metrics.detected(&result);
+        self.newest.store(Some(Arc::clone(&result)));
+        self.inbox.notify_detected();
+        // Nobody may be reading.
+        let _ = self.results.send(result);
+    }
+
+    /// Whether somebody wants to know what the detector sees, beside the boxes in the picture.
+    pub(super) fn is_read(&self) -> bool {
+        self.options.detect_always || self.readers.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether boxes are drawn for somebody.
+    pub(super) fn is_drawn(&self) -> bool {
+        **self.overlay.load() != Overlay::None && self.fanout.demand().annotated > 0
+    }
+
+    /// Whether the detector looks at the sub-stream.
+    pub(super) fn sub_stream_is_live(&self) -> bool {
+        lock(&self.sub_seen).is_some_and(|seen| seen.elapsed() < SUB_STREAM_PATIENCE)
+    }
+
+    /// The newest result, if it is of a picture of this size and young enough for a frame that arrived at `arrived`.
+    pub(super) fn result_for(&self, picture: &I420Frame, arrived: Instant) -> Option<Arc<Detections>> {
+        let result = self.newest.load_full()?;
+        let age = arrived.saturating_duration_since(result.arrived);
+        let same_size = (result.width as usize, result.height as usize) == (picture.width(), picture.height());
+        (same_size && age <= self.max_box_age).then_some(result)
+    }
+}
+
+/// A gate of an encode, and the request that knocks at it and wakes the thread.
+fn gate(inbox: &Arc<Inbox>) -> (Arc<Mutex<KeyframeGate>>, KeyframeRequest) {
+    let gate = Arc::new(Mutex::new(KeyframeGate::default()));
+    let (asked, inbox) = (Arc::clone(&gate), Arc::clone(inbox));
+    let request = KeyframeRequest::new(move || {
+        lock(&asked).ask();
+        inbox.notify_wanted();
+    });
+    (gate, request)
+}
