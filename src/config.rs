@@ -1,5 +1,10 @@
 //! The whole configuration: one struct per room, composed. Flags win over the environment, and that over the file.
 
+mod cameras;
+mod reload;
+mod wrong;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +12,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::pipeline::CameraConfig;
 use crate::{detect, encode, peer, pipeline, server, telemetry};
+
+pub use cameras::CameraFlag;
+pub use reload::{Reloaded, Reloader};
 
 /// The file that is read when none is named, if it is there.
 pub const DEFAULT_FILE: &str = "sightline.toml";
@@ -28,6 +37,11 @@ pub struct Config {
     pub pipeline: pipeline::Config,
     /// Logs.
     pub log: telemetry::Config,
+    /// Cameras by name: the only part that is read again while the server runs.
+    pub cameras: BTreeMap<String, CameraConfig>,
+    /// Which of them the command line or the environment names.
+    #[serde(skip)]
+    pub camera_flags: BTreeSet<String>,
 }
 
 /// Where the command line and the environment say that things are.
@@ -70,9 +84,18 @@ pub struct Overrides {
     /// Address and port of HTTP [default: 127.0.0.1:8080].
     #[arg(long, env = "SIGHTLINE_LISTEN", value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
+    /// What WHIP and WHEP clients must send as `Authorization: Bearer …` [default: nothing is asked for].
+    #[arg(long, env = "SIGHTLINE_BEARER_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub bearer_token: Option<String>,
     /// UDP port of all media, 0 to let the system choose [default: 8189].
     #[arg(long, env = "SIGHTLINE_UDP_PORT", value_name = "N")]
     pub udp_port: Option<u16>,
+    /// Camera (repeatable; in the variable with commas): rtsp://…, http://… (Motion JPEG), or file:PATH.
+    #[arg(long = "camera", env = "SIGHTLINE_CAMERAS", value_name = "NAME=URL", hide_env_values = true)]
+    pub cameras: Vec<CameraFlag>,
+    /// Folder that cameras which are added at run time are kept in [default: none, they last until the end].
+    #[arg(long, env = "SIGHTLINE_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Address at which a NAT in front forwards the UDP port (repeatable, or with commas).
     #[arg(long, env = "SIGHTLINE_PUBLIC_IP", value_name = "IP", value_delimiter = ',')]
     pub public_ip: Vec<IpAddr>,
@@ -127,15 +150,17 @@ impl Config {
             Some(path) => Self::read(path)?,
             None => Self::default(),
         };
-        config.put(overrides);
+        config.put(overrides).map_err(ConfigError)?;
         config.validate().map_err(ConfigError)?;
         Ok(config)
     }
 
     fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|error| ConfigError(format!("{}: cannot be read: {error}", path.display())))?;
-        Self::parse(&text).map_err(|error| ConfigError(format!("{}: {error}", path.display())))
+        Self::parse(&Self::text(path)?).map_err(|error| ConfigError(format!("{}: {error}", path.display())))
+    }
+
+    fn text(path: &Path) -> Result<String, ConfigError> {
+        fs::read_to_string(path).map_err(|error| ConfigError(format!("{}: cannot be read: {error}", path.display())))
     }
 
     /// Reads the text of a configuration file, and checks it.
@@ -143,18 +168,21 @@ impl Config {
     /// # Errors
     /// Names the line or the key, and the value.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let config: Self = toml::from_str(text).map_err(|error| wrong::describe(text, &error))?;
         config.validate()?;
         Ok(config)
     }
 
-    fn put(&mut self, overrides: &Overrides) {
+    fn put(&mut self, overrides: &Overrides) -> Result<(), String> {
         fn set<T: Clone>(target: &mut T, value: Option<&T>) {
             if let Some(value) = value {
                 target.clone_from(value);
             }
         }
         set(&mut self.server.listen, overrides.listen.as_ref());
+        if let Some(token) = &overrides.bearer_token {
+            self.server.bearer_token = Some(token.clone().into());
+        }
         set(&mut self.media.udp_port, overrides.udp_port.as_ref());
         if !overrides.public_ip.is_empty() {
             self.media.public_ip.clone_from(&overrides.public_ip);
@@ -167,6 +195,9 @@ impl Config {
         set(&mut self.detect.models_dir, places.models_dir.as_ref());
         set(&mut self.log.format, overrides.log_format.as_ref());
         set(&mut self.pipeline.max_sessions, overrides.max_sessions.as_ref());
+        self.server.state_dir = overrides.state_dir.clone().or_else(|| self.server.state_dir.take());
+        self.camera_flags = cameras::put(&mut self.cameras, &overrides.cameras)?.into_iter().collect();
+        Ok(())
     }
 
     /// Checks every room's part.
@@ -178,7 +209,12 @@ impl Config {
         part("server", self.server.validate())?;
         part("detect", self.detect.validate())?;
         part("encode", self.encode.validate())?;
-        part("pipeline", self.pipeline.validate())
+        part("pipeline", self.pipeline.validate())?;
+        for (name, camera) in &self.cameras {
+            let named = pipeline::check_name(name).map_err(|error| error.to_string());
+            part(&format!("cameras.{}", pipeline::hide_secrets(name)), named.and_then(|()| camera.validate()))?;
+        }
+        Ok(())
     }
 }
 
@@ -198,12 +234,13 @@ mod tests {
         let all: String = text
             .lines()
             .map(|line| match line.strip_prefix("# ") {
-                Some(key) if key.contains(" = ") => key,
+                Some(key) if key.contains(" = ") || key.starts_with('[') => key,
                 _ => line,
             })
             .collect::<Vec<_>>()
             .join("\n");
-        Config::parse(&all).unwrap();
+        let all = Config::parse(&all).unwrap();
+        assert!(all.cameras.len() >= 2 && all.cameras.values().any(|camera| camera.detect_url.is_some()));
     }
 
     #[test]

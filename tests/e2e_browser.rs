@@ -4,6 +4,8 @@
 
 #[path = "support/browser.rs"]
 mod browser;
+#[path = "support/camera_file.rs"]
+mod camera_file;
 #[path = "support/process.rs"]
 #[allow(dead_code)] // signals are another test's matter
 mod process;
@@ -11,37 +13,15 @@ mod process;
 #[allow(dead_code)] // the detector finds the squares by itself
 mod squares;
 
-use std::io::{BufWriter, Write};
-use std::path::Path;
-
 use process::Process;
 use serde_json::Value;
-use sightline::media::I420Frame;
-
-const SIZE: (usize, usize) = (640, 480);
-
-/// Writes one round of the scene as a Y4M file, which Chromium's fake webcam repeats.
-fn write_camera(path: &Path) {
-    let mut file = BufWriter::new(std::fs::File::create(path).unwrap());
-    writeln!(file, "YUV4MPEG2 W{} H{} F30:1 Ip A1:1 C420jpeg", SIZE.0, SIZE.1).unwrap();
-    let mut frame = I420Frame::black(SIZE.0, SIZE.1);
-    for n in 0..squares::ROUND {
-        squares::draw(n, &mut frame);
-        let (y, u, v) = frame.planes();
-        file.write_all(b"FRAME\n").unwrap();
-        for plane in [y, u, v] {
-            file.write_all(plane).unwrap();
-        }
-    }
-    file.flush().unwrap();
-}
 
 /// Runs a script against a server of its own; what it printed. `None` where there is no browser.
 fn run(script: &str) -> Option<Value> {
     let mut node = browser::node()?;
     let folder = tempfile::tempdir().unwrap();
     let camera = folder.path().join("camera.y4m");
-    write_camera(&camera);
+    camera_file::write(&camera, (640, 480));
     let server = Process::start(&[]);
     let script = format!("tests/browser/{script}.mjs");
     let output = node.arg(&script).arg(&server.base).arg(&camera).output().expect("node starts");

@@ -2,6 +2,16 @@
 //!
 //! `consumer.py` needs aiortc in `.sightline/venv` (`scripts/setup test` makes it); where it is absent a line says so.
 
+#[path = "support/server.rs"]
+#[allow(dead_code)] // an example is the server here
+mod server;
+#[path = "support/squares.rs"]
+#[allow(dead_code)] // another's scene
+mod squares;
+#[path = "support/whip.rs"]
+#[allow(dead_code)] // the viewer is all that is needed here
+mod whip;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -254,4 +264,36 @@ fn the_python_client_publishes_and_prints_detections() {
         "40",
     ]);
     hold(&finish(client), 40);
+}
+
+/// An example that serves until it is ended.
+struct Bridge(Child);
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rtsp_to_whep_shows_a_camera_to_a_player() {
+    let folder = tempfile::tempdir().unwrap();
+    let camera = format!("file:{}", video(folder.path()).display());
+    let mut bridge = example("rtsp_to_whep")
+        .args([&camera, "--listen", "127.0.0.1:0", "--udp-port", "0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .map(Bridge)
+        .unwrap();
+    let mut address = String::new();
+    BufReader::new(bridge.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
+    let (base, path) = address.trim().split_at(address.find("/whep/").expect("an address"));
+    for choice in ["", "?video=annotated"] {
+        let mut viewer = whip::Viewer::start(base, &format!("{path}{choice}")).await;
+        assert!(viewer.unit().await.idr, "{choice:?}: the first picture can be decoded");
+        for _ in 0..20 {
+            viewer.unit().await;
+        }
+    }
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sightline::media::KeyframeRequest;
+use sightline::media::{AudioCodec, AudioPacket, KeyframeRequest};
 use sightline::peer::{
-    Answered, Channel, ChannelEvent, Config, ConnectionEvent, ConnectionState, Engine, VideoIn, VideoOut, packetize,
+    Answered, Channel, ChannelEvent, Config, ConnectionEvent, ConnectionState, Engine, Patched, PeerError, Role,
+    VideoIn, VideoOut, packetize,
 };
 use tokio::sync::mpsc;
 
@@ -144,4 +145,134 @@ async fn two_peers_share_the_port_without_mixing() {
     let ConnectionEvent::Video(mut second_in) = event else { unreachable!() };
     assert_eq!(first_in.recv().await.unwrap().timestamp, 1000);
     assert_eq!(second_in.recv().await.unwrap().timestamp, 2000);
+}
+
+/// A publisher or a viewer of one kind, connected to what answered it.
+async fn connect_as<C>(offered: sightline::peer::Offered<C>, server: &Engine, role: Role) -> (Answered, Answered, C)
+where
+    C: Clone,
+{
+    let channel = offered.channel.clone();
+    let mut server = server.answer_as(&offered.sdp, role).await.unwrap();
+    let mut client = offered.accept(&server.sdp).await.unwrap();
+    for events in [&mut client.events, &mut server.events] {
+        wait_for(events, |event| matches!(event, ConnectionEvent::State(ConnectionState::Connected))).await;
+    }
+    (client, server, channel)
+}
+
+/// The directions of an answer's video and audio sections (RFC 8866 §6.7).
+fn directions(sdp: &str) -> Vec<&str> {
+    let known = ["a=sendonly", "a=recvonly", "a=sendrecv", "a=inactive"];
+    let media = sdp.split("\r\nm=").filter(|section| section.starts_with("video") || section.starts_with("audio"));
+    media.flat_map(|section| section.lines().filter(|line| known.contains(line))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_is_answered_recvonly_and_its_video_comes() {
+    let (client_engine, server_engine) = (engine(), engine());
+    let offered = client_engine.offer_to_publish().await.unwrap();
+    let (mut client, mut server, ()) = connect_as(offered, &server_engine, Role::Publisher).await;
+    assert_eq!(directions(&server.sdp), ["a=recvonly"], "{}", server.sdp);
+    assert!(server.sdp.contains("a=rtcp-mux-only"), "RFC 9725 §4.4.1: {}", server.sdp);
+    assert!(server.video_out.is_none() && server.audio_out.is_none() && !server.channel_possible);
+    let mut out = client.video_out.take().unwrap();
+    let mut video = send_until_seen(&mut out, &mut server.events).await;
+    assert_eq!(video.recv().await.unwrap().timestamp, 1000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_of_both_directions_is_answered_as_the_role_has_it() {
+    let (client_engine, server_engine) = (engine(), engine());
+    for (role, expected) in [(Role::Publisher, "a=recvonly"), (Role::Viewer, "a=sendonly")] {
+        let offered = client_engine.offer().await.unwrap();
+        let answered = server_engine.answer_as(&offered.sdp, role).await.unwrap();
+        assert_eq!(directions(&answered.sdp), [expected], "{role:?}: {}", answered.sdp);
+        assert_eq!(answered.video_out.is_some(), role == Role::Viewer);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_gets_video_the_capture_time_and_g711_audio() {
+    let (client_engine, server_engine) = (engine(), engine());
+    let offered = client_engine.offer_to_view_with_channel().await.unwrap();
+    let (mut client, mut server, channel) = connect_as(offered, &server_engine, Role::Viewer).await;
+    assert_eq!(directions(&server.sdp), ["a=sendonly", "a=sendonly"], "{}", server.sdp);
+    assert!(client.video_out.is_none() && server.channel_possible);
+    assert!(server.sdp.contains("abs-capture-time"), "{}", server.sdp);
+
+    let mut out = server.video_out.take().unwrap();
+    let captured = std::time::SystemTime::now();
+    out.send(&packetize(&access_unit(7)), 1000, Some(captured)).await.unwrap();
+    let event = wait_for(&mut client.events, |event| matches!(event, ConnectionEvent::Video(_))).await;
+    let ConnectionEvent::Video(mut video) = event else { unreachable!() };
+    assert_eq!(video.recv().await.unwrap().timestamp, 1000);
+
+    let mut audio = server.audio_out.take().unwrap();
+    assert!([AudioCodec::Opus, AudioCodec::Pcmu, AudioCodec::Pcma].into_iter().all(|codec| audio.takes(codec)));
+    let packet = AudioPacket {
+        codec: AudioCodec::Pcmu,
+        rtp_timestamp: 160,
+        marker: true,
+        payload: Bytes::from_static(&[0xff; 160]),
+        arrived: std::time::Instant::now(),
+    };
+    audio.send(&packet).await.unwrap();
+    let event = wait_for(&mut client.events, |event| matches!(event, ConnectionEvent::Audio(_))).await;
+    let ConnectionEvent::Audio(mut heard) = event else { unreachable!() };
+    let heard = tokio::time::timeout(LIMIT, heard.recv()).await.unwrap().unwrap();
+    assert_eq!((heard.codec, heard.rtp_timestamp, heard.payload), (AudioCodec::Pcmu, 160, packet.payload));
+    assert_eq!(audio.dropped(), 0);
+    assert!(channel.opened().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn candidates_that_come_after_the_offer_make_the_connection() {
+    let (client_engine, server_engine) = (engine(), engine());
+    let offered = client_engine.offer_to_view().await.unwrap();
+    let (bare, candidates): (Vec<&str>, Vec<&str>) =
+        offered.sdp.lines().partition(|line| !line.starts_with("a=candidate:"));
+    // The server's own candidates are hidden too: it must be the one that begins.
+    let offer = bare.iter().map(|line| format!("{line}\r\n")).collect::<String>();
+    let mut server = server_engine.answer_as(&offer, Role::Viewer).await.unwrap();
+    let answer: String =
+        server.sdp.lines().filter(|line| !line.starts_with("a=candidate:")).map(|line| format!("{line}\r\n")).collect();
+    let fragment: String = bare
+        .iter()
+        .filter(|line| line.starts_with("a=ice-ufrag:") || line.starts_with("a=ice-pwd:"))
+        .chain(&candidates)
+        .map(|line| format!("{line}\r\n"))
+        .collect();
+    let mut client = offered.accept(&answer).await.unwrap();
+    let etag = server.connection.etag();
+    let stale = server.connection.patch(&fragment, |tag| tag == "another").await;
+    assert!(matches!(stale, Err(PeerError::OtherGeneration)));
+    assert_eq!(server.connection.patch(&fragment, |tag| tag == etag).await.unwrap(), Patched::Added);
+    for events in [&mut client.events, &mut server.events] {
+        wait_for(events, |event| matches!(event, ConnectionEvent::State(ConnectionState::Connected))).await;
+    }
+    assert_eq!(server.connection.etag(), etag, "candidates are no new generation");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_gives_new_credentials_and_a_fragment_that_cannot_be_read_changes_nothing() {
+    let (client_engine, server_engine) = (engine(), engine());
+    let offered = client_engine.offer_to_view().await.unwrap();
+    let (_client, server, ()) = connect_as(offered, &server_engine, Role::Viewer).await;
+    let before = server.connection.etag();
+    for bad in ["", "hello", "a=ice-ufrag:abcd\r\n"] {
+        assert!(matches!(server.connection.patch(bad, |_| true).await, Err(PeerError::BadFragment(_))), "{bad:?}");
+    }
+    assert_eq!(server.connection.etag(), before);
+    let fragment = "a=ice-ufrag:newuser\r\na=ice-pwd:newpassword0123456789012\r\n";
+    let Patched::Restarted { fragment: answer, etag } = server.connection.patch(fragment, |_| true).await.unwrap()
+    else {
+        panic!("other credentials are a restart");
+    };
+    assert_ne!(etag, before);
+    assert_eq!(server.connection.etag(), etag);
+    assert!(answer.contains(&format!("a=ice-ufrag:{etag}\r\n")) && answer.contains("a=ice-pwd:"), "{answer}");
+    assert!(answer.contains(&format!(" {} typ host", server_engine.port())), "with our candidates: {answer}");
+    let again = server.connection.patch(fragment, |_| true).await.unwrap();
+    assert_eq!(again, Patched::Added, "the same credentials again are the same generation");
 }

@@ -6,6 +6,7 @@
 mod detect;
 mod doctor;
 mod models;
+mod reload;
 mod serve;
 
 use std::io::{self, Write};

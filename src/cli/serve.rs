@@ -1,7 +1,9 @@
 //! `sightline serve`.
 
+use std::sync::Arc;
+
 use anyhow::{Context, anyhow};
-use sightline::config::{Config, Overrides};
+use sightline::config::{Overrides, Reloader};
 use sightline::detect::{self, DetectError, Model, Pools};
 use sightline::peer::Engine;
 use sightline::pipeline::{Pipeline, stand_ahead};
@@ -9,8 +11,10 @@ use sightline::{encode, server, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::reload;
+
 pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
-    let config = Config::load(overrides)?;
+    let (config, reloader) = Reloader::start(overrides.clone())?;
     telemetry::init_logs(&config.log).map_err(|error| anyhow!(error))?;
     let metrics = telemetry::init_metrics().map_err(|error| anyhow!(error))?;
     if !encode::has_assembly() {
@@ -35,6 +39,7 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
         .on_thread_start(stand_ahead)
         .build()?;
     runtime.block_on(async move {
+        let hangups = reload::hangups();
         let listener = TcpListener::bind(config.server.listen).await.with_context(|| {
             format!("cannot listen on {}; choose another address with --listen", config.server.listen)
         })?;
@@ -43,7 +48,10 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
         tracing::info!(udp_port = engine.port(), addresses = ?engine.addresses(), "media");
         tracing::info!("open http://{address}/ in a browser");
         let pipeline = Pipeline::new(engine, pool, settings, config.pipeline, config.encode, warnings);
+        let refused = reload::run_cameras(&pipeline, config.cameras, &config.camera_flags);
+        pipeline.set_warnings(reload::CAMERAS, refused);
         let stop = CancellationToken::new();
+        tokio::spawn(reload::watch(reloader, hangups, Arc::clone(&pipeline), stop.clone()));
         tokio::spawn(stop_on_signal(stop.clone()));
         tokio::spawn({
             let (metrics, stop) = (metrics.clone(), stop.clone());

@@ -194,7 +194,13 @@ impl Pipeline {
             match self.declare(&mut book, origin, &name, config) {
                 Ok(true) => changes.added.push(name),
                 Ok(false) => changes.changed.push(name),
-                Err(error) => changes.refused.push((name, error.to_string())),
+                Err(error) => {
+                    // It is not declared, so that the next set tries it again.
+                    if let Some(declared) = book.declared.get_mut(&origin) {
+                        declared.remove(&name);
+                    }
+                    changes.refused.push((name, error.to_string()));
+                }
             }
         }
         changes

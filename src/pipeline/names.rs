@@ -1,6 +1,7 @@
 //! Names of streams and ids of sessions.
 
 use super::options::PipelineError;
+use super::redact::hide_secrets;
 
 /// The longest name of a stream.
 const MAX_NAME: usize = 64;
@@ -17,7 +18,16 @@ pub(super) fn checked_name(name: String) -> Result<String, PipelineError> {
     } else {
         return Ok(name);
     };
-    Err(PipelineError::BadName { name: name.chars().take(MAX_NAME).collect(), reason })
+    // Somebody may have written an address in its place.
+    Err(PipelineError::BadName { name: hide_secrets(&name).chars().take(MAX_NAME).collect(), reason })
+}
+
+/// Whether a stream can have this name.
+///
+/// # Errors
+/// [`PipelineError::BadName`].
+pub fn check_name(name: &str) -> Result<(), PipelineError> {
+    checked_name(name.to_owned()).map(drop)
 }
 
 /// Letters and digits that are not mistaken for each other.

@@ -36,7 +36,7 @@ pub struct Pipeline {
     pub(super) settings: Settings,
     pub(super) config: Config,
     pub(super) encode: encode::Config,
-    warnings: Vec<String>,
+    warnings: Mutex<BTreeMap<&'static str, Vec<String>>>,
     pub(super) streams: Streams,
     pub(super) sessions: Sessions,
     pub(super) cameras: Cameras,
@@ -166,7 +166,7 @@ impl Pipeline {
             settings,
             config,
             encode,
-            warnings,
+            warnings: Mutex::new(BTreeMap::from([("start", warnings)])),
             streams: Streams::default(),
             sessions: Sessions::default(),
             cameras: Cameras::default(),
@@ -287,8 +287,13 @@ impl Pipeline {
             palette: annotate::PALETTE.iter().map(ToString::to_string).collect(),
             default_confidence: self.settings.confidence,
             default_iou: self.settings.iou,
-            warnings: self.warnings.clone(),
+            warnings: lock(&self.warnings).values().flatten().cloned().collect(),
         }
+    }
+
+    /// What a person should know, in place of what the same part of the server said before.
+    pub fn set_warnings(&self, part: &'static str, warnings: Vec<String>) {
+        lock(&self.warnings).insert(part, warnings);
     }
 
     /// Brings the metrics that nobody else keeps up to date.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::error::ApiError;
-use crate::pipeline::ServerInfo;
+use crate::pipeline::{PipelineError, ServerInfo, StreamReport, SyncReport};
 
 pub(super) async fn sessions(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({ "sessions": app.pipeline.sessions() }))
@@ -26,6 +26,17 @@ pub(super) async fn end_session(State(app): State<Arc<App>>, Path(id): Path<Stri
 
 pub(super) async fn streams(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({ "streams": app.pipeline.streams() }))
+}
+
+pub(super) async fn stream(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<StreamReport>, ApiError> {
+    Ok(Json(app.pipeline.stream_report(&name).ok_or(PipelineError::NoSuchStream(name))?))
+}
+
+pub(super) async fn sync(State(app): State<Arc<App>>) -> Json<SyncReport> {
+    Json(app.pipeline.sync())
 }
 
 pub(super) async fn info(State(app): State<Arc<App>>) -> Json<ServerInfo> {

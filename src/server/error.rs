@@ -1,7 +1,7 @@
 //! The sole mapping from what went wrong to an HTTP status.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -15,11 +15,21 @@ pub(super) struct ApiError {
     code: &'static str,
     message: String,
     retry_after_s: Option<u16>,
+    /// What else the client is told.
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after_s: None }
+        Self { status, code, message: message.into(), retry_after_s: None, header: None }
+    }
+
+    pub(super) fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self { header: Some((name, value)), ..self }
+    }
+
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -34,6 +44,19 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this address takes another method")
     }
 
+    /// Come back in a moment.
+    pub(super) fn busy(message: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message);
+        Self { retry_after_s: Some(1), ..error }
+    }
+
+    /// A fault of ours, which is logged.
+    pub(super) fn fault(message: impl Into<String>) -> Self {
+        let message = message.into();
+        tracing::error!("{message}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
     pub(super) fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, code, message)
     }
@@ -43,6 +66,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = Json(json!({ "error": { "code": self.code, "message": self.message } }));
         let mut response = (self.status, body).into_response();
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, value);
+        }
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -82,7 +108,7 @@ impl From<PipelineError> for ApiError {
             tracing::error!(%error, "an offer failed by a fault of ours");
         }
         let retry_after_s = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(5);
-        Self { status, code, message, retry_after_s }
+        Self { status, code, message, retry_after_s, header: None }
     }
 }
 

@@ -15,6 +15,10 @@ use axum::response::{IntoResponse, Response};
 use super::Config;
 use super::error::ApiError;
 
+/// What a page of another origin may read of an answer, beside what every page may (Fetch §3.2.5): all that WHIP and WHEP
+/// say in headers.
+const EXPOSED: &str = "accept-patch, accept-post, allow, etag, link, location, retry-after, www-authenticate";
+
 /// The checks, as configured.
 #[derive(Debug)]
 pub(super) struct Guard {
@@ -57,17 +61,23 @@ impl Guard {
         let Some(allowed) = allowed else { return next.run(request).await };
         let preflight = request.method() == Method::OPTIONS
             && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+        // WHIP and WHEP say more in answer to OPTIONS, to a preflight too (RFC 9725 §4.2).
+        let says_more = ["/whip/", "/whep/"].iter().any(|root| request.uri().path().starts_with(root));
+        let mut response =
+            if preflight && !says_more { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         headers.append(header::VARY, HeaderValue::from_static("origin"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         if preflight {
             headers.insert(
                 header::ACCESS_CONTROL_ALLOW_METHODS,
                 HeaderValue::from_static("GET, POST, PATCH, PUT, DELETE"),
             );
-            headers
-                .insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type, authorization"));
+            headers.insert(
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                HeaderValue::from_static("content-type, authorization, if-match"),
+            );
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         }
         response

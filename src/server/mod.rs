@@ -4,12 +4,22 @@
 //! what a session does, and anything that takes longer than an answer.
 
 mod api;
+mod bearer;
+mod body;
+mod cameras;
 mod error;
 mod guard;
+mod ice;
+mod kept;
 mod offer;
 mod page;
+mod resource;
+mod snapshot;
+mod whep;
+mod whip;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +31,11 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use bearer::Secret;
+pub use ice::IceServer;
+
 use crate::pipeline::Pipeline;
+use bearer::Bearer;
 use error::ApiError;
 
 /// Where HTTP is served, and to whom.
@@ -34,6 +48,12 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Names that the server may be called by, beside `localhost` and IP addresses; `*` for any.
     pub allowed_hosts: Vec<String>,
+    /// The folder that cameras are kept in which are added at run time and are to stay; `None`: they last until the end.
+    pub state_dir: Option<PathBuf>,
+    /// What WHIP and WHEP clients must send as `Authorization: Bearer …`; nothing is asked for where it is not set.
+    pub bearer_token: Option<Secret>,
+    /// STUN and TURN servers that WHIP and WHEP clients are told to use.
+    pub ice_servers: Vec<IceServer>,
 }
 
 impl Default for Config {
@@ -42,6 +62,9 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
+            state_dir: None,
+            bearer_token: None,
+            ice_servers: Vec::new(),
         }
     }
 }
@@ -63,16 +86,28 @@ impl Config {
                 return Err(format!("allowed_hosts = {host:?}: write the name alone, without scheme or port"));
             }
         }
-        Ok(())
+        let token = self.bearer_token.as_ref().map(Secret::reveal);
+        if token.is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err("bearer_token is a word of printable ASCII without spaces".to_owned());
+        }
+        self.ice_servers.iter().try_for_each(IceServer::validate)
     }
 }
 
 /// What the handlers share.
 struct App {
     pipeline: Arc<Pipeline>,
+    bearer: Bearer,
+    /// The `Link` headers of the STUN and TURN servers.
+    ice_links: Vec<HeaderValue>,
     /// The text of `/metrics`.
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     stop: CancellationToken,
+    snapshots: snapshot::Snapshots,
+    /// Cameras that outlast a restart.
+    kept: kept::Kept,
+    /// Held while a camera is changed here: what runs and what is kept change together.
+    edits: tokio::sync::Mutex<()>,
 }
 
 /// How long requests in flight may take when the server goes.
@@ -81,7 +116,7 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(200);
 /// Serves until `stop` is cancelled, then ends the sessions. Takes at most about two seconds to end.
 ///
 /// # Errors
-/// When the listener fails.
+/// When the listener fails, or the state directory cannot be used.
 pub async fn run(
     listener: TcpListener,
     config: Config,
@@ -89,7 +124,20 @@ pub async fn run(
     metrics: impl Fn() -> String + Send + Sync + 'static,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let app = Arc::new(App { pipeline: Arc::clone(&pipeline), metrics: Box::new(metrics), stop: stop.clone() });
+    let kept = kept::Kept::open(config.state_dir.as_deref())?;
+    let warnings = kept.restore(&pipeline);
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    pipeline.set_warnings("state", warnings);
+    let app = Arc::new(App {
+        pipeline: Arc::clone(&pipeline),
+        bearer: Bearer::new(config.bearer_token.as_ref()),
+        ice_links: ice::links(&config.ice_servers),
+        metrics: Box::new(metrics),
+        stop: stop.clone(),
+        snapshots: snapshot::Snapshots::default(),
+        kept,
+        edits: tokio::sync::Mutex::default(),
+    });
     let serve = axum::serve(listener, router(app, &config)).with_graceful_shutdown(stop.clone().cancelled_owned());
     let result = tokio::select! {
         result = serve.into_future() => result,
@@ -102,16 +150,26 @@ pub async fn run(
 
 fn router(app: Arc<App>, config: &Config) -> Router {
     let guard = Arc::new(guard::Guard::new(config));
+    let bearer = app.bearer.clone();
+    let signalling =
+        whip::routes().merge(whep::routes()).method_not_allowed_fallback(|| async { ApiError::method_not_allowed() });
+    let signalling = signalling.layer(middleware::from_fn(move |request, next| bearer.clone().check(request, next)));
     Router::new()
         .route("/offer", post(offer::offer))
         .route("/api/v1/sessions", get(api::sessions))
         .route("/api/v1/sessions/{id}", delete(api::end_session))
         .route("/api/v1/streams", get(api::streams))
+        .route("/api/v1/streams/{name}", get(api::stream))
+        .route("/api/v1/streams/{name}/snapshot.jpg", get(snapshot::show))
+        .route("/api/v1/sync", get(api::sync))
+        .route("/api/v1/cameras", get(cameras::list).post(cameras::add))
+        .route("/api/v1/cameras/{name}", get(cameras::show).patch(cameras::change).delete(cameras::remove))
         .route("/api/v1/info", get(api::info))
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
         .route("/metrics", get(api::metrics))
         .merge(page::routes())
+        .merge(signalling)
         .fallback(|| async { ApiError::not_found("there is nothing at this address") })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .with_state(app)

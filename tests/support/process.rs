@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ pub struct Process {
     pub base: String,
     child: Child,
     log: mpsc::Receiver<String>,
+    all: Arc<Mutex<String>>,
 }
 
 fn command(arguments: &[&str], folder: &std::path::Path) -> Command {
@@ -30,15 +31,18 @@ impl Process {
         let mut child = command(&[&common, arguments].concat(), folder.path()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (said, log) = mpsc::channel();
+        let all = Arc::new(Mutex::new(String::new()));
+        let kept = Arc::clone(&all);
         thread::spawn(move || {
             let _folder = folder;
             for line in lines.map_while(Result::ok) {
                 eprintln!("server: {line}");
+                kept.lock().unwrap().extend([&line, "\n"]);
                 // The test may have ended; the log must be read on all the same.
                 let _ = said.send(line);
             }
         });
-        let mut process = Self { base: String::new(), child, log };
+        let mut process = Self { base: String::new(), child, log, all };
         let line = process.says("open http://");
         let address = line.split("open ").nth(1).and_then(|rest| rest.split("/ ").next());
         process.base = address.expect("an address in the log").to_owned();
@@ -54,6 +58,12 @@ impl Process {
                 return line;
             }
         }
+    }
+
+    /// The whole log until now.
+    #[allow(dead_code)] // most tests wait for a line
+    pub fn log(&self) -> String {
+        self.all.lock().unwrap().clone()
     }
 
     /// Sends a signal, `TERM` say.

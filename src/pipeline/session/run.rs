@@ -55,7 +55,7 @@ struct Talk {
 impl Session {
     /// Runs the session to its end, and says why it ended. The stream is left to whoever owns it.
     pub(in crate::pipeline) async fn run(self: Arc<Self>, parts: Parts) -> String {
-        let Parts { mut events, video_out, mut audio_out, channel_possible, feeder, viewing, silence } = parts;
+        let Parts { mut events, mut video_out, mut audio_out, channel_possible, feeder, viewing, silence } = parts;
         let mut talk = Talk {
             born: Instant::now(),
             connected_at: None,
@@ -64,9 +64,6 @@ impl Session {
             left: Arc::default(),
             tasks: JoinSet::new(),
         };
-        if let (Some(out), Some(choice)) = (video_out, self.video) {
-            self.serve_video(out, choice, &mut talk.tasks);
-        }
         if self.role == Role::View
             && let Some(out) = audio_out.take()
         {
@@ -99,6 +96,11 @@ impl Session {
                     Some(ConnectionEvent::State(ConnectionState::Connected)) => {
                         if talk.connected_at.is_none() {
                             talk.connected_at = Some(Instant::now());
+                            // Not before: an IDR that leaves while nobody can receive is lost, and not every player asks
+                            // for another (aiortc never does).
+                            if let (Some(out), Some(choice)) = (video_out.take(), self.video) {
+                                self.serve_video(out, choice, &mut talk.tasks);
+                            }
                             if channel_possible && talk.channel.is_none() {
                                 talk.make_channel_at = Some(Instant::now() + CHANNEL_GRACE);
                             }
