@@ -11,13 +11,17 @@ import { fileURLToPath } from 'node:url';
 
 import { chromium } from 'playwright-core';
 
+import { MockStreams, answerViewer, drawPicture } from './page_mock_streams.mjs';
+
 const WEB = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../web');
+const EXAMPLE = path.join(WEB, '../examples/web/whep.html');
 const TYPES = { '.js': 'text/javascript', '.css': 'text/css', '.html': 'text/html; charset=utf-8', '.svg': 'image/svg+xml' };
 const POLICY =
   "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; style-src 'self'; script-src 'self'";
 const FLAGS = [
   '--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync', '--use-fake-device-for-media-stream=fps=30', '--use-fake-ui-for-media-stream',
+  '--autoplay-policy=no-user-gesture-required',
 ];
 
 export const LABELS = ['face', 'hand', '<img src=x onerror=alert(1)>', 'bag', 'cup'];
@@ -31,14 +35,19 @@ export async function mockServer(browser) {
   const behave = { down: false, offer: undefined, warnings: [], silent: false };
   const left = [];
   let answering;
+  const streams = new MockStreams((offer) => answering.evaluate(answerViewer, offer), (which) => answering.evaluate(drawPicture, which));
 
-  const server = http.createServer(async (request, response) => {
-    const { pathname } = new URL(request.url, 'http://page.test');
+  const serve = async (request, response) => {
+    const address = new URL(request.url, 'http://page.test');
+    const { pathname } = address;
     const json = (status, body) => {
       response.writeHead(status, { 'content-type': 'application/json' });
       response.end(JSON.stringify(body));
     };
-    if (pathname === '/answering') {
+    if (pathname === '/whep.html') {
+      response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' });
+      response.end(await readFile(EXAMPLE));
+    } else if (pathname === '/answering') {
       response.writeHead(200, { 'content-type': 'text/html' });
       response.end('<!doctype html><title>The other end</title>');
     } else if (behave.down) {
@@ -52,6 +61,8 @@ export async function mockServer(browser) {
         default_iou: 0.45,
         warnings: behave.warnings,
       });
+    } else if (await streams.handle(request, response, address)) {
+      // Answered.
     } else if (request.method === 'DELETE') {
       left.push(pathname);
       json(200, {});
@@ -70,7 +81,9 @@ export async function mockServer(browser) {
       response.writeHead(200, { 'content-type': TYPES[path.extname(file)], 'content-security-policy': POLICY });
       response.end(content);
     }
-  });
+  };
+  // A page may go in the middle of its request, and the answering one at the end of all.
+  const server = http.createServer((request, response) => serve(request, response).catch(() => response.destroy()));
   await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
   const base = `http://127.0.0.1:${server.address().port}`;
   answering = await (await browser.newContext()).newPage();
@@ -79,6 +92,7 @@ export async function mockServer(browser) {
     base,
     behave,
     left,
+    streams,
     /** Ends every session, as a server that is killed does. */
     hangUp: () => answering.evaluate(() => globalThis.peers?.splice(0).forEach((peer) => peer.close())),
     /** The newest `config` message that came. */
