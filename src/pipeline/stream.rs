@@ -32,7 +32,7 @@ pub struct Stream {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
     lane: Arc<Lane>,
-    sub_stream: Mutex<Option<Arc<SubStream>>>,
+    sub: Mutex<Option<Arc<SubStream>>>,
     labels: Arc<[Arc<str>]>,
     audio: broadcast::Sender<AudioPacket>,
     keyframes: KeyframeRequest,
@@ -77,7 +77,7 @@ impl Stream {
             shared,
             pool: Arc::clone(pool),
             lane,
-            sub_stream: Mutex::default(),
+            sub: Mutex::default(),
             labels: Arc::clone(&pool.model_info().labels),
             audio: broadcast::channel(WAITING_AUDIO).0,
             keyframes,
@@ -108,7 +108,7 @@ impl Stream {
     /// leaves goes on where it was.
     pub fn begin_epoch(&self) {
         self.shared.ingress.begin_epoch();
-        self.shared.fanout.begin_epoch();
+        self.shared.fanout.break_source();
         let dropped = self.shared.inbox.begin_epoch();
         self.shared.metrics.dropped(DropReason::Overflow, dropped);
     }
@@ -123,8 +123,9 @@ impl Stream {
         self.shared.inbox.signal(lost);
     }
 
-    /// Says that a unit of the source never came whole: what follows may refer to it.
+    /// Says that a unit of the source never came whole: what follows may refer to it, up to the next IDR.
     pub fn unit_lost(&self) {
+        self.shared.fanout.break_source();
         self.shared.inbox.unit_lost();
     }
 
@@ -135,14 +136,13 @@ impl Stream {
     /// When the system gives no thread for it.
     pub fn push_detect(&self, unit: AccessUnit) -> Result<(), PipelineError> {
         let sub_stream = {
-            let mut sub_stream = lock(&self.sub_stream);
-            match &*sub_stream {
-                Some(running) => Arc::clone(running),
-                None => {
-                    let settings = (*self.lane.settings()).clone();
-                    let started = Arc::new(SubStream::start(&self.shared, &self.pool, settings)?);
-                    Arc::clone(sub_stream.insert(started))
-                }
+            let mut sub = lock(&self.sub);
+            if let Some(running) = &*sub {
+                Arc::clone(running)
+            } else {
+                let settings = (*self.lane.settings()).clone();
+                let started = Arc::new(SubStream::start(&self.shared, &self.pool, settings)?);
+                Arc::clone(sub.insert(started))
             }
         };
         sub_stream.push(unit);
@@ -151,7 +151,7 @@ impl Stream {
 
     /// The camera's smaller stream is back, or another one.
     pub fn begin_detect_epoch(&self) {
-        if let Some(sub_stream) = &*lock(&self.sub_stream) {
+        if let Some(sub_stream) = &*lock(&self.sub) {
             sub_stream.begin_epoch();
         }
     }
@@ -251,7 +251,7 @@ impl Stream {
         if let Some(most) = change.max_detections {
             settings.max_detections = most as usize;
         }
-        if let Some(sub_stream) = &*lock(&self.sub_stream) {
+        if let Some(sub_stream) = &*lock(&self.sub) {
             sub_stream.lane().set_settings(settings.clone());
         }
         self.lane.set_settings(settings);
@@ -272,7 +272,7 @@ impl Stream {
     pub fn status(&self) -> StreamStatus {
         let seen = self.shared.metrics.snapshot();
         let size = self.shared.last.load().as_ref().map(|last| (last.picture.width(), last.picture.height()));
-        let skipped_there = lock(&self.sub_stream).as_ref().map_or(0, |sub| sub.lane().counters().skipped);
+        let skipped_there = lock(&self.sub).as_ref().map_or(0, |sub| sub.lane().counters().skipped);
         StreamStatus {
             name: self.shared.name.to_string(),
             width: size.map(|size| size.0),
@@ -312,7 +312,7 @@ impl Stream {
     /// Ends the thread and waits for it. What it was doing is done within a frame's time.
     pub fn stop(&self) {
         self.shared.inbox.close();
-        drop(lock(&self.sub_stream).take());
+        drop(lock(&self.sub).take());
         if let Some(thread) = lock(&self.thread).take() {
             // Panics were caught and noted on the thread itself.
             let _ = thread.join();
