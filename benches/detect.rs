@@ -1,19 +1,27 @@
 //! What the detector costs beside the model itself: `cargo bench --bench detect`.
 //!
 //! `preprocess/*` is I420 at 720p to the input tensor; `heads/*` and `nms` are the way back; `detect/MODEL/whole` against
-//! `detect/MODEL/session` is the ratio that matters. Models come from the shared media (`SIGHTLINE_SHARED`, else `../shared`)
+//! `detect/MODEL/session` is the ratio that matters. `pool/MODEL` prints what two streams get of two threads of the pool against
+//! two detectors run bare on two threads, and what a further session costs in memory; it means something on a machine of two
+//! cores and more that has nothing else to do. Models come from the shared media (`SIGHTLINE_SHARED`, else `../shared`)
 //! and from `.sightline/models` (or `SIGHTLINE_MODELS`); what is absent is left out with a line.
 
 use std::hint::black_box;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use sightline::detect::backend::{Session, find_library};
 use sightline::detect::heads::{Filter, Graph, Head, Output, Port};
 use sightline::detect::nms::{Candidate, NmsMode, suppress};
 use sightline::detect::preprocess::Preprocessor;
-use sightline::detect::{Colour, Config, Family, Fit, InputSize, InputSpec, Manifest, Model, Picture};
-use sightline::media::{BBox, I420Frame};
+use sightline::detect::{
+    Colour, Config, Detector, Family, Fit, InputSize, InputSpec, LaneOptions, Manifest, Model, Picture, Pools, Settings,
+};
+use sightline::media::{BBox, Frame, FrameLedger, I420Frame, RtpTimestamp};
 
 /// A frame with something in it: gradients, so that no step meets constant data.
 fn frame(width: usize, height: usize) -> I420Frame {
@@ -140,22 +148,122 @@ fn nms(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn whole(criterion: &mut Criterion) {
+/// The models that are there, loaded.
+fn models() -> Vec<(&'static str, Config, Model)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let shared = std::env::var_os("SIGHTLINE_SHARED").map_or_else(|| root.join("../shared"), PathBuf::from);
     let pulled = std::env::var_os("SIGHTLINE_MODELS").map_or_else(|| root.join(".sightline/models"), PathBuf::from);
-    let frame = frame(1280, 720);
-    for (name, models_dir) in [("yolox-nano", shared.join("media/models")), ("face", pulled)] {
-        let config = Config { model: name.into(), models_dir: models_dir.clone(), ..Config::default() };
-        let model = match Model::load(&config) {
-            Ok(model) => model,
+    let known = [("yolox-nano", shared.join("media/models")), ("face", pulled)];
+    let loaded = known.into_iter().filter_map(|(name, models_dir)| {
+        let config = Config { model: name.into(), models_dir, workers: Some(2), ..Config::default() };
+        match Model::load(&config) {
+            Ok(model) => Some((name, config, model)),
             Err(error) => {
                 println!("left out: {error}");
-                continue;
+                None
             }
-        };
+        }
+    });
+    loaded.collect()
+}
+
+/// How long each side of the comparison runs, and how often: the two take turns, so that a noisy moment hits both.
+const STRETCH: Duration = Duration::from_secs(3);
+const STRETCHES: u32 = 3;
+
+/// Detections per second of two detectors on two threads of their own.
+fn bare(detectors: &mut [Box<dyn Detector>], settings: &Settings, picture: &I420Frame) -> f64 {
+    let done = AtomicU64::new(0);
+    let started = Instant::now();
+    thread::scope(|scope| {
+        for detector in detectors {
+            scope.spawn(|| {
+                while started.elapsed() < STRETCH {
+                    detector.detect(Picture::I420(picture), settings).unwrap();
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    done.into_inner() as f64 / started.elapsed().as_secs_f64()
+}
+
+/// Detections per second of two streams in the pool, in each of which the next frame always waits; and the share of the one that
+/// got less.
+fn pooled(pools: &Pools, picture: &Arc<I420Frame>) -> (f64, f64) {
+    let lanes = ["a", "b"].map(|name| pools.lane(name.into(), LaneOptions::default(), |_| {}));
+    let stop = AtomicBool::new(false);
+    let started = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut id = 0;
+            while !stop.load(Ordering::Relaxed) {
+                for lane in &lanes {
+                    id += 1;
+                    let now = Instant::now();
+                    lane.offer(Frame {
+                        id,
+                        rtp_timestamp: RtpTimestamp::default(),
+                        captured: None,
+                        picture: Arc::clone(picture),
+                        ledger: FrameLedger::arrived(now, now),
+                    });
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        thread::sleep(STRETCH);
+        stop.store(true, Ordering::Relaxed);
+    });
+    let done = lanes.each_ref().map(|lane| lane.counters().finished as f64);
+    let all = done[0] + done[1];
+    (all / started.elapsed().as_secs_f64(), done[0].min(done[1]) / all)
+}
+
+/// The memory that the process holds, in MB, where the system tells.
+fn resident() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kilobytes| kilobytes / 1024.0)
+}
+
+fn pool(_: &mut Criterion) {
+    let picture = Arc::new(frame(1280, 720));
+    for (name, config, model) in models() {
+        let settings = model.settings(&config);
+        let mut sizes = Vec::new();
+        let mut detectors: Vec<_> = (0..4)
+            .map(|_| {
+                let mut detector = model.detector().unwrap();
+                detector.detect(Picture::I420(&picture), &settings).unwrap();
+                sizes.extend(resident());
+                detector
+            })
+            .collect();
+        detectors.truncate(2);
+        let pools = Pools::start(model, &config).unwrap();
+        let (mut alone, mut together, mut lesser) = (0.0, 0.0, 0.5f64);
+        for _ in 0..STRETCHES {
+            alone += bare(&mut detectors, &settings, &picture) / f64::from(STRETCHES);
+            let (rate, share) = pooled(&pools, &picture);
+            together += rate / f64::from(STRETCHES);
+            lesser = lesser.min(share);
+        }
+        let ratio = together / alone;
+        println!(
+            "pool/{name}: {together:.1} detections/s of two streams, {alone:.1} bare, ratio {ratio:.3}, lesser share {lesser:.3}"
+        );
+        if let [_, second, .., last] = sizes[..] {
+            println!("pool/{name}: {:.1} MB for each further session", (last - second) / 2.0);
+        }
+    }
+}
+
+fn whole(criterion: &mut Criterion) {
+    let frame = frame(1280, 720);
+    for (name, config, model) in models() {
         let manifest = Manifest::shipped(name).unwrap().unwrap();
-        let mut session = Session::open(&find_library(None), &models_dir.join(&manifest.file), 1).unwrap();
+        let mut session = Session::open(&find_library(None), &config.models_dir.join(&manifest.file), 1).unwrap();
         let mut preprocessor = Preprocessor::new(manifest.input);
         let input = preprocessor.run(Picture::I420(&frame)).unwrap();
         let mut detector = model.detector().unwrap();
@@ -172,5 +280,5 @@ fn whole(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, preprocess, heads, nms, whole);
+criterion_group!(benches, preprocess, heads, nms, whole, pool);
 criterion_main!(benches);

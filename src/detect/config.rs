@@ -18,10 +18,12 @@ pub struct Config {
     pub classes: Vec<String>,
     /// The most objects reported for one picture.
     pub max_detections: usize,
-    /// Detector threads, each with its own session; unset: half of the cores.
+    /// Detector threads, shared by all streams and all models; unset: half of the cores.
     pub workers: Option<usize>,
     /// Threads inside one session; unset: 1.
     pub threads: Option<usize>,
+    /// An inference that takes longer is ended, in milliseconds.
+    pub deadline_ms: u64,
     /// The folder that models are pulled into and looked up in.
     pub models_dir: PathBuf,
     /// The ONNX Runtime's library; unset: `ORT_DYLIB_PATH`, else the newest `.sightline/lib/libonnxruntime.so*`, else
@@ -39,6 +41,7 @@ impl Default for Config {
             max_detections: 100,
             workers: None,
             threads: None,
+            deadline_ms: 5000,
             models_dir: ".sightline/models".into(),
             onnxruntime: None,
         }
@@ -50,6 +53,12 @@ const MAX_DETECTIONS: usize = 1000;
 
 /// More threads than this is a slip of the finger.
 const MAX_THREADS: usize = 256;
+
+/// A busy machine lets a healthy inference wait for some tens of milliseconds.
+const MIN_DEADLINE_MS: u64 = 100;
+
+/// Nobody waits longer than ten minutes for a picture.
+const MAX_DEADLINE_MS: u64 = 600_000;
 
 impl Config {
     /// Checks the ranges.
@@ -77,6 +86,10 @@ impl Config {
                 return Err(format!("{key} = {value}: from 1 to {MAX_THREADS} is possible"));
             }
         }
+        if !(MIN_DEADLINE_MS..=MAX_DEADLINE_MS).contains(&self.deadline_ms) {
+            let range = format!("from {MIN_DEADLINE_MS} to {MAX_DEADLINE_MS} is possible");
+            return Err(format!("deadline_ms = {}: {range}", self.deadline_ms));
+        }
         Ok(())
     }
 }
@@ -100,6 +113,8 @@ mod tests {
             ("max_detections = 0", "max_detections = 0"),
             ("workers = 0", "workers = 0"),
             ("threads = 1000", "threads = 1000"),
+            ("deadline_ms = 99", "deadline_ms = 99"),
+            ("deadline_ms = 600001", "deadline_ms = 600001"),
             ("model = ''", "model = \"\""),
         ] {
             let error = toml::from_str::<Config>(text).unwrap().validate().unwrap_err();

@@ -36,11 +36,9 @@ pub enum DetectError {
         reason: String,
     },
     /// The system gives no thread: refused at start.
-    #[error("the system gave no thread for detector {number} of {workers}: {reason}; lower `workers` in [detect]")]
+    #[error("the system does not give {workers} threads to the detector: {reason}; lower `workers` in [detect]")]
     Thread {
-        /// Which, from 0.
-        number: usize,
-        /// Of how many.
+        /// How many are needed.
         workers: usize,
         /// What the system said.
         reason: String,

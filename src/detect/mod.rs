@@ -27,6 +27,7 @@ pub mod pull;
 pub mod rewrite;
 mod tracker;
 mod turns;
+mod watch;
 mod zone;
 
 use std::sync::Arc;
@@ -100,6 +101,9 @@ pub struct Found {
     pub postprocess: Duration,
 }
 
+/// Ends, from another thread, what a [`Detector`] is doing.
+pub type Stopper = Arc<dyn Fn() + Send + Sync>;
+
 /// Something that finds objects in pictures. Owns its buffers, and belongs to one thread at a time.
 pub trait Detector: Send {
     /// Looks at `picture` and blocks until it is done.
@@ -107,4 +111,10 @@ pub trait Detector: Send {
     /// # Errors
     /// [`DetectError::Frame`]: this picture is lost, the next may be fine.
     fn detect(&mut self, picture: Picture<'_>, settings: &Settings) -> Result<Found, DetectError>;
+
+    /// A way to make a [`detect`](Self::detect) that takes too long fail soon; whoever used it throws the detector away.
+    /// `None`: it cannot be ended, and a thread that hangs in it is left to itself.
+    fn stopper(&self) -> Option<Stopper> {
+        None
+    }
 }

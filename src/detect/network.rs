@@ -8,7 +8,7 @@ use super::heads::{Filter, Graph, Head};
 use super::model::ModelInfo;
 use super::nms::{Candidate, NmsMode, suppress};
 use super::preprocess::Preprocessor;
-use super::{DetectError, Detector, Found, InputSpec, Picture, Settings};
+use super::{DetectError, Detector, Found, InputSpec, Picture, Settings, Stopper};
 use crate::media::Detection;
 
 /// One network with its buffers.
@@ -98,5 +98,9 @@ impl Detector for NetworkDetector {
         });
         let items = items.collect();
         Ok(Found { items, preprocess, infer, postprocess: begun.elapsed().saturating_sub(infer) })
+    }
+
+    fn stopper(&self) -> Option<Stopper> {
+        Some(self.session.stopper())
     }
 }

@@ -12,7 +12,8 @@ use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::thread::{self, JoinHandle};
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -38,6 +39,8 @@ pub struct PoolInfo {
     pub frames: u64,
     /// Frames that failed.
     pub failed: u64,
+    /// Frames that took longer than the deadline: among those that failed, unless they were done at the last moment.
+    pub overdue: u64,
     /// What the model itself took for the newest finished frame, in milliseconds.
     pub infer_ms: Option<f64>,
 }
@@ -48,7 +51,6 @@ type Load = dyn Fn(&Config) -> Result<Model, DetectError> + Send + Sync;
 /// The detector's threads and models. Dropping it joins the threads.
 pub struct Pools {
     inner: Arc<Inner>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What the threads that load share with it.
@@ -63,8 +65,8 @@ struct Inner {
 
 /// A model that is not the configured one.
 enum Entry {
-    /// With the lanes that wait for it.
-    Loading(Vec<Arc<LaneState>>),
+    /// With the lanes that wait for it; it is there already where it is one more detector that is being made.
+    Loading(Vec<Arc<LaneState>>, Weak<Loaded>),
     /// The lanes hold it.
     Ready(Weak<Loaded>),
 }
@@ -91,20 +93,16 @@ impl Pools {
         let workers = config.workers.unwrap_or_else(default_workers).max(1);
         let default = Arc::new(Loaded::new(default));
         default.stock(workers)?;
-        let shared = Arc::new(Shared::new(workers));
+        let shared = Shared::start(workers, Duration::from_millis(config.deadline_ms))?;
         let inner = Inner {
-            shared: Arc::clone(&shared),
+            shared,
             config: config.clone(),
             default,
             load: Box::new(load),
             models: Mutex::default(),
             last_id: AtomicU64::new(0),
         };
-        let pools = Arc::new(Self { inner: Arc::new(inner), threads: Mutex::default() });
-        for number in 0..workers {
-            lock(&pools.threads).push(shared.spawn(number)?);
-        }
-        Ok(pools)
+        Ok(Arc::new(Self { inner: Arc::new(inner) }))
     }
 
     /// A place for one more stream. Never waits: a model that is not there is loaded meanwhile ([`Lane::model`] says how that
@@ -148,7 +146,7 @@ impl Pools {
         let mut models = lock(&inner.models);
         models.retain(|_, entry| !matches!(entry, Entry::Ready(model) if model.strong_count() == 0));
         let others = models.iter().filter_map(|(name, entry)| match entry {
-            Entry::Loading(_) => Some(Err(name.clone())),
+            Entry::Loading(_, model) => Some(model.upgrade().ok_or_else(|| name.clone())),
             Entry::Ready(model) => model.upgrade().map(Ok),
         });
         let others: Vec<Result<Arc<Loaded>, String>> = others.collect();
@@ -164,6 +162,7 @@ impl Pools {
                 detectors: 0,
                 frames: 0,
                 failed: 0,
+                overdue: 0,
                 infer_ms: None,
             },
         }));
@@ -179,17 +178,10 @@ impl Pools {
         self.inner.shared.stats()
     }
 
-    /// Lets every thread finish the frame in its hands, and joins them. Frames that wait or come later are not looked at.
+    /// Ends what can be ended of the frames in work, lets the threads finish the others, and joins them; a thread whose frame
+    /// takes longer than a second is left to itself. Frames that wait or come later are not looked at.
     pub fn shutdown(&self) {
-        self.inner.shared.stop();
-        let threads = std::mem::take(&mut *lock(&self.threads));
-        for thread in threads {
-            // The last owner may be whoever took a result, on a thread of the pool: that one cannot wait for itself.
-            if thread.thread().id() != thread::current().id() {
-                // The loop catches panics, so there is no error to report here.
-                let _ = thread.join();
-            }
-        }
+        self.inner.shared.shutdown();
     }
 }
 
@@ -227,6 +219,7 @@ impl Inner {
             detectors: model.detectors(),
             frames: model.frames.load(Ordering::Relaxed),
             failed: model.failed.load(Ordering::Relaxed),
+            overdue: model.overdue.load(Ordering::Relaxed),
             infer_ms: last.map(|times| times.infer.as_secs_f64() * 1e3),
         }
     }
@@ -250,7 +243,7 @@ impl Inner {
     fn fetch(self: &Arc<Self>, name: &str, lane: &Arc<LaneState>) {
         let mut models = lock(&self.models);
         let there = match models.get_mut(name) {
-            Some(Entry::Loading(waiting)) => {
+            Some(Entry::Loading(waiting, _)) => {
                 waiting.push(Arc::clone(lane));
                 return;
             }
@@ -264,7 +257,8 @@ impl Inner {
             self.seat(lane, model);
             return;
         }
-        models.insert(name.to_owned(), Entry::Loading(vec![Arc::clone(lane)]));
+        let known = there.as_ref().map_or_else(Weak::new, Arc::downgrade);
+        models.insert(name.to_owned(), Entry::Loading(vec![Arc::clone(lane)], known));
         drop(models);
         let (this, wish) = (Arc::clone(self), name.to_owned());
         let thread = thread::Builder::new().name("detect-load".to_owned()).spawn(move || {
@@ -312,7 +306,10 @@ impl Inner {
             // Those who came meanwhile may need more detectors, and those who come while these are made.
             let mut models = lock(&self.models);
             let waiting = match models.get_mut(name) {
-                Some(Entry::Loading(waiting)) => std::mem::take(waiting),
+                Some(Entry::Loading(waiting, known)) => {
+                    *known = Arc::downgrade(&model);
+                    std::mem::take(waiting)
+                }
                 _ => Vec::new(),
             };
             if waiting.is_empty() {
@@ -333,7 +330,7 @@ impl Inner {
     fn refuse(&self, name: &str, reason: &str) {
         tracing::warn!(model = name, reason, "a model cannot be used");
         let entry = lock(&self.models).remove(name);
-        if let Some(Entry::Loading(waiting)) = entry {
+        if let Some(Entry::Loading(waiting, _)) = entry {
             for lane in waiting {
                 lane.fail(reason);
             }

@@ -96,24 +96,22 @@ fn a_camera_that_offers_more_gets_no_more() {
     let mut cameras = [fps15(1, 40); 4];
     cameras[0].interval = 1;
     let seen = simulate(&cameras, 1, 30_000, unchanged);
-    assert!(seen[0].frames <= seen[1].frames + 1, "{seen:?}");
+    assert!(seen[0].frames <= seen[1].frames + 2, "{seen:?}");
 }
 
 #[test]
 fn the_share_goes_by_the_priority() {
     let seen = simulate(&[fps15(1, 20), fps15(2, 20), fps15(4, 20), fps15(4, 20)], 1, 60_000, unchanged);
-    // 1 + ½ + ¼ + ¼ = 2 shares of 3000 frames, but the first has no more than 909 to offer, and the rest is the others'.
-    assert!(seen[0].frames >= 900, "{seen:?}");
-    let rest = (3000 - seen[0].frames) as f64;
-    for (seen, share) in seen[1..].iter().zip([0.5, 0.25, 0.25]) {
-        let share = (rest * share).min(60_000.0 / 66.0);
-        assert!((seen.frames as f64 / share - 1.0).abs() < 0.05, "{seen:?}, {share}");
+    // Of 3000 frames the first could have 1500 and the second 750, then more of what the first leaves; but neither has more
+    // than 909 to offer. The other two share the rest.
+    for (seen, expected) in seen.iter().zip([909, 909, 591, 591]) {
+        assert!(seen.frames.abs_diff(expected) <= 15, "{seen:?}, {expected}");
     }
 }
 
 #[test]
 fn a_slow_model_costs_those_who_chose_it() {
-    let mut cameras = [fps15(1, 20); 4];
+    let mut cameras = [Camera { priority: 1, interval: 5, cost: 20 }; 4];
     cameras[0].cost = 400;
     let seen = simulate(&cameras, 1, 60_000, unchanged);
     let fair = 60_000 / 4;
@@ -155,19 +153,14 @@ fn a_quiet_lane_does_not_save_up() {
 
 #[test]
 fn a_changed_priority_holds_at_once() {
-    let halfway = 30_000;
-    let mut at_half = 0;
-    let counted = std::cell::Cell::new(0u64);
     let seen = simulate(&[Camera { priority: 1, interval: 10, cost: 20 }; 2], 1, 60_000, |now, turns| {
-        counted.set(now);
-        if now == halfway {
+        if now == 30_000 {
             turns.set_priority(1, Priority::new(4).unwrap());
-            at_half = 750;
         }
     });
     // 750 frames each, then four to one.
-    assert!(seen[0].frames.abs_diff(at_half + 1200) <= 10, "{seen:?}");
-    assert!(seen[1].frames.abs_diff(at_half + 300) <= 10, "{seen:?}");
+    assert!(seen[0].frames.abs_diff(750 + 1200) <= 10, "{seen:?}");
+    assert!(seen[1].frames.abs_diff(750 + 300) <= 10, "{seen:?}");
 }
 
 #[test]

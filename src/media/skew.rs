@@ -40,6 +40,8 @@ pub struct SkewMeter {
     media: Series,
     /// The sender's wall clock minus ours.
     wall: Series,
+    /// By the spans that are over: it is asked for more often than it changes.
+    skew: Option<Skew>,
 }
 
 /// The least delayed frame of each span: `(seconds since the beginning, how far its clock is ahead)`.
@@ -47,19 +49,22 @@ pub struct SkewMeter {
 struct Series(VecDeque<(f64, f64)>);
 
 impl Series {
-    fn put(&mut self, at: f64, ahead: f64) {
+    /// Says whether a new span began.
+    fn put(&mut self, at: f64, ahead: f64) -> bool {
         match self.0.back_mut() {
             Some(last) if (last.0 / SPAN.as_secs_f64()).floor() >= (at / SPAN.as_secs_f64()).floor() => {
                 // A frame is never early: the clock is as far ahead as the least delayed frame says.
                 if ahead > last.1 {
                     *last = (at.max(last.0), ahead);
                 }
+                false
             }
             _ => {
                 if self.0.len() == SPANS {
                     self.0.pop_front();
                 }
                 self.0.push_back((at, ahead));
+                true
             }
         }
     }
@@ -109,7 +114,7 @@ impl SkewMeter {
         let at = arrived.saturating_duration_since(begin).as_secs_f64();
         #[allow(clippy::cast_precision_loss)] // exact for three thousand years
         let media = self.unwrapper.unwrap(rtp_timestamp) as f64 / f64::from(VIDEO_CLOCK_HZ);
-        self.media.put(at, media - at);
+        let begins = self.media.put(at, media - at);
         if let Some(captured) = captured {
             let ahead = match captured.duration_since(wall) {
                 Ok(ahead) => ahead.as_secs_f64(),
@@ -117,11 +122,18 @@ impl SkewMeter {
             };
             self.wall.put(at, ahead);
         }
+        if begins {
+            self.skew = self.measure();
+        }
     }
 
     /// What was found out; `None` before the first quarter of a minute is over.
     #[must_use]
     pub fn skew(&self) -> Option<Skew> {
+        self.skew
+    }
+
+    fn measure(&self) -> Option<Skew> {
         let drift = self.media.slope()?;
         Some(Skew {
             offset: self.wall.newest(),

@@ -304,6 +304,7 @@ impl Pipeline {
         let pool = self.pool.stats();
         counter!("sightline_detector_frames_total").absolute(pool.frames);
         counter!("sightline_detector_panics_total").absolute(pool.panics);
+        counter!("sightline_detector_overdue_total").absolute(pool.overdue);
         gauge!("sightline_detector_busy_seconds").set(pool.busy.as_secs_f64());
         #[allow(clippy::cast_precision_loss)] // a handful
         gauge!("sightline_detector_workers").set(pool.workers as f64);

@@ -34,7 +34,7 @@ pub struct Stream {
     lane: Arc<Lane>,
     /// The model that was asked for, for the sub-stream too.
     model: Option<String>,
-    sub_stream: Mutex<Option<Arc<SubStream>>>,
+    sub: Mutex<Option<Arc<SubStream>>>,
     audio: broadcast::Sender<AudioPacket>,
     keyframes: KeyframeRequest,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -79,7 +79,7 @@ impl Stream {
             shared,
             pool: Arc::clone(pool),
             lane,
-            sub_stream: Mutex::default(),
+            sub: Mutex::default(),
             model,
             audio: broadcast::channel(WAITING_AUDIO).0,
             keyframes,
@@ -110,7 +110,7 @@ impl Stream {
     /// leaves goes on where it was.
     pub fn begin_epoch(&self) {
         self.shared.ingress.begin_epoch();
-        self.shared.fanout.begin_epoch();
+        self.shared.fanout.break_source();
         let dropped = self.shared.inbox.begin_epoch();
         self.shared.metrics.dropped(DropReason::Overflow, dropped);
     }
@@ -125,8 +125,9 @@ impl Stream {
         self.shared.inbox.signal(lost);
     }
 
-    /// Says that a unit of the source never came whole: what follows may refer to it.
+    /// Says that a unit of the source never came whole: what follows may refer to it, up to the next IDR.
     pub fn unit_lost(&self) {
+        self.shared.fanout.break_source();
         self.shared.inbox.unit_lost();
     }
 
@@ -137,19 +138,18 @@ impl Stream {
     /// When the system gives no thread for it.
     pub fn push_detect(&self, unit: AccessUnit) -> Result<(), PipelineError> {
         let sub_stream = {
-            let mut sub_stream = lock(&self.sub_stream);
-            match &*sub_stream {
-                Some(running) => Arc::clone(running),
-                None => {
-                    let options = LaneOptions {
-                        model: self.model.clone(),
-                        settings: Some((*self.lane.settings()).clone()),
-                        priority: self.lane.priority(),
-                        zone: self.lane.zone(),
-                    };
-                    let started = Arc::new(SubStream::start(&self.shared, &self.pool, options)?);
-                    Arc::clone(sub_stream.insert(started))
-                }
+            let mut sub = lock(&self.sub);
+            if let Some(running) = &*sub {
+                Arc::clone(running)
+            } else {
+                let options = LaneOptions {
+                    model: self.model.clone(),
+                    settings: Some((*self.lane.settings()).clone()),
+                    priority: self.lane.priority(),
+                    zone: self.lane.zone(),
+                };
+                let started = Arc::new(SubStream::start(&self.shared, &self.pool, options)?);
+                Arc::clone(sub.insert(started))
             }
         };
         sub_stream.push(unit);
@@ -158,7 +158,7 @@ impl Stream {
 
     /// The camera's smaller stream is back, or another one.
     pub fn begin_detect_epoch(&self) {
-        if let Some(sub_stream) = &*lock(&self.sub_stream) {
+        if let Some(sub_stream) = &*lock(&self.sub) {
             sub_stream.begin_epoch();
         }
     }
@@ -259,7 +259,7 @@ impl Stream {
         if let Some(most) = change.max_detections {
             settings.max_detections = most as usize;
         }
-        if let Some(sub_stream) = &*lock(&self.sub_stream) {
+        if let Some(sub_stream) = &*lock(&self.sub) {
             sub_stream.lane().set_settings(settings.clone());
         }
         self.lane.set_settings(settings);
@@ -278,14 +278,14 @@ impl Stream {
     /// How much of the detector's time, against the other streams; holds from the next frame on.
     pub fn set_priority(&self, priority: Priority) {
         self.lane.set_priority(priority);
-        if let Some(sub_stream) = &*lock(&self.sub_stream) {
+        if let Some(sub_stream) = &*lock(&self.sub) {
             sub_stream.lane().set_priority(priority);
         }
     }
 
     /// Where in the picture an object counts, `None` for everywhere; holds from the next result on.
     pub fn set_zone(&self, zone: Option<Zone>) {
-        if let Some(sub_stream) = &*lock(&self.sub_stream) {
+        if let Some(sub_stream) = &*lock(&self.sub) {
             sub_stream.lane().set_zone(zone.clone());
         }
         self.lane.set_zone(zone);
@@ -302,7 +302,7 @@ impl Stream {
     pub fn status(&self) -> StreamStatus {
         let seen = self.shared.metrics.snapshot();
         let size = self.shared.last.load().as_ref().map(|last| (last.picture.width(), last.picture.height()));
-        let skipped_there = lock(&self.sub_stream).as_ref().map_or(0, |sub| sub.lane().counters().skipped);
+        let skipped_there = lock(&self.sub).as_ref().map_or(0, |sub| sub.lane().counters().skipped);
         StreamStatus {
             name: self.shared.name.to_string(),
             width: size.map(|size| size.0),
@@ -342,7 +342,7 @@ impl Stream {
     /// Ends the thread and waits for it. What it was doing is done within a frame's time.
     pub fn stop(&self) {
         self.shared.inbox.close();
-        drop(lock(&self.sub_stream).take());
+        drop(lock(&self.sub).take());
         if let Some(thread) = lock(&self.thread).take() {
             // Panics were caught and noted on the thread itself.
             let _ = thread.join();

@@ -111,7 +111,7 @@ impl Worker {
     fn run(mut self, inbox: &Inbox) {
         while let Some(event) = inbox.take(None) {
             match event {
-                Event::Unit(named) => self.take_unit(named, inbox),
+                Event::Unit(named) => self.take_unit(&named, inbox),
                 Event::Epoch => {
                     self.decoder.reset();
                     self.logged = None;
@@ -122,7 +122,7 @@ impl Worker {
         }
     }
 
-    fn take_unit(&mut self, named: Named, inbox: &Inbox) {
+    fn take_unit(&mut self, named: &Named, inbox: &Inbox) {
         let dequeued = Instant::now();
         let picture = match self.decoder.decode(&named.unit) {
             Ok(Some(picture)) => picture,

@@ -29,8 +29,7 @@ const EXACT_PATIENCE: Duration = Duration::from_secs(2);
 /// The least time between two log lines about lost pictures of one stream.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// After an encode for viewers of the original gave its last picture, its encoder rests (see `Rendition`); how often that is
-/// looked at.
+/// How often it is looked whether an encoder may be given up.
 const REST_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The thread's own tools.
@@ -272,6 +271,7 @@ impl Video {
             // Until a picture comes, the last one is as old as it was.
             return;
         };
+        self.awaited = None;
         self.shared.no_signal.store(Some(Arc::new(text.clone())));
         let since = self.shared.last.load().as_ref().map(|last| last.name.arrived);
         match &mut self.silence {

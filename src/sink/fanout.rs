@@ -213,8 +213,8 @@ impl Fanout {
         });
     }
 
-    /// The source begins anew: what was kept of it leads nowhere, and the next that it sends is an IDR.
-    pub fn begin_epoch(&self) {
+    /// The source begins anew, or one of its units is missing: nobody has what its next frame refers to, unless it is an IDR.
+    pub fn break_source(&self) {
         let now = Instant::now();
         self.0.change(now, |state, _, _| {
             state.source.clear();

@@ -284,7 +284,7 @@ enum Step {
     Read(usize),
     Lost(bool),
     Forwards(bool),
-    Epoch,
+    Break,
     Pause,
 }
 
@@ -298,7 +298,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0usize..8).prop_map(Step::Read),
         1 => any::<bool>().prop_map(Step::Lost),
         1 => any::<bool>().prop_map(Step::Forwards),
-        1 => Just(Step::Epoch),
+        1 => Just(Step::Break),
         1 => Just(Step::Pause),
     ]
 }
@@ -363,9 +363,10 @@ proptest! {
                     forwards = on;
                     bench.fanout.set_forwards(on);
                 }
-                Step::Epoch => {
-                    fresh = true;
-                    bench.fanout.begin_epoch();
+                // A unit is missing; what comes next may be an IDR or not.
+                Step::Break => {
+                    made[0] += 1;
+                    bench.fanout.break_source();
                 }
                 Step::Pause => bench.now += IDR_INTERVAL,
                 _ => {}

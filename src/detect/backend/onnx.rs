@@ -1,17 +1,18 @@
 //! The ONNX Runtime (onnxruntime.ai) through the `ort` crate, its library loaded at run time.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
+use ort::session::RunOptions;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
-use crate::detect::DetectError;
 use crate::detect::heads::{Graph, Output, Port};
+use crate::detect::{DetectError, Stopper};
 
 /// The exporter's notes that heads read.
 const METADATA_KEYS: [&str; 5] = ["names", "imgsz", "stride", "task", "end2end"];
@@ -68,9 +69,10 @@ pub fn runtime(path: &Path) -> Result<RuntimeInfo, DetectError> {
 }
 
 /// One network in one session, for one thread at a time.
-#[derive(Debug)]
 pub struct Session {
     session: ort::session::Session,
+    options: Arc<RunOptions>,
+    stopper: Stopper,
     graph: Graph,
 }
 
@@ -87,7 +89,23 @@ impl Session {
             reason: format!("the ONNX Runtime refused the file: {reason}"),
         })?;
         let graph = describe(&session);
-        Ok(Self { session, graph })
+        let options = Arc::new(RunOptions::new().map_err(|error| DetectError::Unusable {
+            model: path.display().to_string(),
+            reason: format!("the ONNX Runtime gives no options for its runs: {error}"),
+        })?);
+        let ended = Arc::clone(&options);
+        let stopper = Arc::new(move || {
+            if let Err(error) = ended.terminate() {
+                tracing::error!(%error, "a run cannot be ended");
+            }
+        });
+        Ok(Self { session, options, stopper, graph })
+    }
+
+    /// What ends a run, between two nodes of the graph. All runs that follow fail too.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Arc::clone(&self.stopper)
     }
 
     /// The outside of the network.
@@ -112,7 +130,7 @@ impl Session {
         }
         let start = Instant::now();
         let input = TensorRef::from_array_view(([1, 3, height, width], tensor)).map_err(failed)?;
-        let values = self.session.run(ort::inputs![input]).map_err(failed)?;
+        let values = self.session.run_with_options(ort::inputs![input], &self.options).map_err(failed)?;
         let took = start.elapsed();
         let mut outputs = [Output { shape: &[], data: &[] }; MAX_OUTPUTS];
         let mut count = 0;
@@ -123,6 +141,12 @@ impl Session {
             count += 1;
         }
         Ok((read(outputs.get(..count).unwrap_or_default()), took))
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("graph", &self.graph).finish_non_exhaustive()
     }
 }
 
@@ -187,5 +211,86 @@ mod tests {
         std::fs::write(&path, "no library ".repeat(100)).unwrap();
         let error = runtime(&path).unwrap_err().to_string();
         assert!(error.contains("invalid ELF header") || error.contains("not a mach-o"), "{error}");
+    }
+
+    /// The bytes of a protobuf field that holds bytes (wire type 2).
+    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+        let mut out = vec![number << 3 | 2];
+        let mut length = bytes.len();
+        while length > 0x7f {
+            out.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+            length >>= 7;
+        }
+        out.push(u8::try_from(length).unwrap());
+        out.extend_from_slice(bytes);
+        out
+    }
+
+    /// The same of a small number (wire type 0).
+    fn number(field: u8, value: u8) -> Vec<u8> {
+        vec![field << 3, value]
+    }
+
+    /// A tensor's name, type and shape (`ValueInfoProto`).
+    fn tensor(name: &str, kind: u8, sides: &[u8]) -> Vec<u8> {
+        let sides: Vec<u8> = sides.iter().flat_map(|&side| field(1, &number(1, side))).collect();
+        let kind = field(1, &[number(1, kind), field(2, &sides)].concat());
+        [field(1, name.as_bytes()), field(2, &kind)].concat()
+    }
+
+    fn node(kind: &str, inputs: &[&str], outputs: &[&str], attributes: &[u8]) -> Vec<u8> {
+        let inputs = inputs.iter().flat_map(|name| field(1, name.as_bytes()));
+        let outputs = outputs.iter().flat_map(|name| field(2, name.as_bytes()));
+        inputs.chain(outputs).chain(field(4, kind.as_bytes())).chain(attributes.to_vec()).collect()
+    }
+
+    /// An ONNX model that doubles its input, `f32[1,3,4,4]`, so many times.
+    fn looping(times: i64) -> Vec<u8> {
+        const FLOAT: u8 = 1;
+        const INT64: u8 = 7;
+        const BOOL: u8 = 9;
+        let shape = [1, 3, 4, 4];
+        let body = [
+            field(1, &node("Identity", &["again"], &["go_on"], &[])),
+            field(1, &node("Add", &["v", "v"], &["twice"], &[])),
+            field(2, b"body"),
+            field(11, &tensor("n", INT64, &[])),
+            field(11, &tensor("again", BOOL, &[])),
+            field(11, &tensor("v", FLOAT, &shape)),
+            field(12, &tensor("go_on", BOOL, &[])),
+            field(12, &tensor("twice", FLOAT, &shape)),
+        ];
+        // AttributeProto: the name, the graph, the type GRAPH.
+        let body = [field(1, b"body"), field(6, &body.concat()), vec![0xa0, 1, 5]].concat();
+        let count = [number(2, INT64), field(8, b"times"), field(9, &times.to_le_bytes())].concat();
+        let graph = [
+            field(1, &node("Loop", &["times", "", "x"], &["y"], &field(5, &body))),
+            field(2, b"loop"),
+            field(5, &count),
+            field(11, &tensor("x", FLOAT, &shape)),
+            field(12, &tensor("y", FLOAT, &shape)),
+        ];
+        [number(1, 8), field(7, &graph.concat()), field(8, &number(2, 13))].concat()
+    }
+
+    fn open(folder: &Path, times: i64) -> Session {
+        let path = folder.join(format!("loop-{times}.onnx"));
+        std::fs::write(&path, looping(times)).unwrap();
+        Session::open(&crate::detect::backend::find_library(None), &path, 1).unwrap()
+    }
+
+    #[test]
+    fn a_run_without_end_is_ended_by_its_stopper_and_by_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut short, mut endless) = (open(folder.path(), 3), open(folder.path(), i64::MAX));
+        let stop = endless.stopper();
+        let running = std::thread::spawn(move || endless.run(&[1.0; 48], (4, 4), |_| ()).map(drop));
+        let (doubled, _) = short.run(&[1.0; 48], (4, 4), |outputs| outputs[0].data[0]).unwrap();
+        assert!((doubled - 8.0).abs() < 1e-6, "the graph works: {doubled}");
+        assert!(!running.is_finished());
+        stop();
+        let error = running.join().unwrap().unwrap_err();
+        assert!(matches!(&error, DetectError::Frame(reason) if reason.contains("terminate")), "{error}");
+        short.run(&[1.0; 48], (4, 4), |_| ()).unwrap();
     }
 }
