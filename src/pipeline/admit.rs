@@ -213,10 +213,12 @@ impl Pipeline {
             counter!("sightline_sessions_total").increment(1);
             let why = Arc::clone(&session).run(parts).await;
             tracing::info!(%why, "session ended");
-            match role {
-                Role::Offer => this.close_stream(&place, "the publisher left").await,
-                Role::Publish => this.release(&place, feeder),
-                Role::View => {}
+            match (role, place.stream.failure()) {
+                (Role::View, _) => {}
+                // Nothing comes out of it any more, whoever fed it.
+                (_, Some(failure)) => this.close_stream(&place, &failure).await,
+                (Role::Offer, None) => this.close_stream(&place, "the publisher left").await,
+                (Role::Publish, None) => this.release(&place, feeder),
             }
             this.sessions.remove(&session.id);
         };

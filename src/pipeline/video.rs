@@ -188,7 +188,8 @@ impl Video {
     fn render(&mut self, frame: Frame) {
         let demand = self.shared.fanout.demand();
         let (drawn, read) = (self.shared.is_drawn(), self.shared.is_read());
-        let plain = (demand.plain > 0).then(|| frame.clone());
+        let for_plain = demand.plain > 0 && self.shared.fanout.wants_plain(frame.rtp_timestamp.output);
+        let plain = for_plain.then(|| frame.clone());
         match **self.shared.overlay.load() {
             Overlay::Exact => {
                 if drawn || read {

@@ -235,6 +235,13 @@ impl Fanout {
         Demand { annotated: self.0.annotated.load(Ordering::Relaxed), plain: self.0.plain.load(Ordering::Relaxed) }
     }
 
+    /// Whether somebody who is bridged has not seen the picture of this output timestamp yet, or a later one. To encode it for
+    /// nobody would be to lose the IDR that it may become.
+    #[must_use]
+    pub fn wants_plain(&self, output: u32) -> bool {
+        self.0.lock().entries.iter().any(|entry| entry.bridged && entry.place.lacks(output))
+    }
+
     /// Frames that viewers lost because they were too slow, or waited for an IDR.
     #[must_use]
     pub fn lost(&self) -> u64 {

@@ -210,8 +210,9 @@ fn a_viewer_that_lost_data_is_bridged_until_the_sources_next_idr() {
     bench.source(1, false);
     bench.complain(&lossy);
     assert_eq!((bench.plain(), bench.asked()[1]), (1, 1));
+    assert!(!bench.fanout.wants_plain(3000), "it has that picture already");
+    assert!(bench.fanout.wants_plain(6000));
     bench.source(2, false);
-    bench.send(Plain, 1, true); // it had that picture already
     bench.send(Plain, 2, true);
     bench.source(3, false);
     bench.send(Plain, 3, false);

@@ -59,6 +59,11 @@ impl Place {
         self.follows.is_none()
     }
 
+    /// Whether a frame of this output timestamp is later than all that it got.
+    pub(super) fn lacks(&self, output: u32) -> bool {
+        self.last.is_none_or(|last| is_after(output, last))
+    }
+
     /// Whether an IDR of the source would serve it.
     pub(super) fn wants_source(&self) -> bool {
         self.choice == VideoChoice::Original && self.waits.is_some()
@@ -88,11 +93,7 @@ impl Place {
             return Verdict::Pass;
         }
         let continues = frame.idr || self.follows == Some(frame.bitstream);
-        if continues && self.last.is_none_or(|last| is_after(frame.rtp_timestamp.output, last)) {
-            Verdict::Send
-        } else {
-            Verdict::Miss
-        }
+        if continues && self.lacks(frame.rtp_timestamp.output) { Verdict::Send } else { Verdict::Miss }
     }
 
     /// It got `frame`.

@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
-use sightline::detect::{self, LaneOptions, Model, Pools};
-use sightline::encode::{self, Encoder, H264Encoder};
-use sightline::media::{AccessUnit, I420Frame, KeyframeRequest, VideoCodec};
-use sightline::pipeline::{self, Stream, StreamOptions, StreamParts, VideoChoice};
+use sightline::detect::Model;
+use sightline::pipeline::VideoChoice;
 
 use crate::client::{Client, Options, picture_number};
 use crate::fakes;
-use crate::server::{self, Server, until};
-use crate::squares;
+use crate::fed::Fed;
+use crate::server::{self, Server};
 
 fn counting() -> (Model, Arc<AtomicU64>) {
     let looked = Arc::new(AtomicU64::new(0));
@@ -22,60 +19,6 @@ fn counting() -> (Model, Arc<AtomicU64>) {
         fakes::find_square(frame)
     });
     (model, looked)
-}
-
-/// A stream without a network, and what feeds it.
-struct Fed {
-    stream: Arc<Stream>,
-    encoder: H264Encoder,
-    frame: I420Frame,
-    fed: usize,
-    _pool: Arc<Pools>,
-}
-
-impl Fed {
-    fn start(model: Model) -> Self {
-        let config = detect::Config { workers: Some(1), ..detect::Config::default() };
-        let settings = model.settings(&config);
-        let pool = Pools::start(model, &config).unwrap();
-        let (pipeline, encode) = (pipeline::Config::default(), encode::Config::default());
-        let stream = Stream::start(StreamParts {
-            name: "fed".into(),
-            pool: &pool,
-            lane: LaneOptions { settings: Some(settings), ..LaneOptions::default() },
-            config: &pipeline,
-            encode: &encode,
-            keyframes: KeyframeRequest::ignored(),
-            options: StreamOptions::default(),
-        })
-        .unwrap();
-        Self {
-            stream,
-            encoder: H264Encoder::new(encode::Config::default()),
-            frame: I420Frame::black(320, 240),
-            fed: 0,
-            _pool: pool,
-        }
-    }
-
-    /// Feeds the next picture and waits until it is decoded.
-    async fn feed(&mut self) {
-        squares::draw(self.fed, &mut self.frame);
-        let encoded = self.encoder.encode(&self.frame, false).unwrap();
-        let now = Instant::now();
-        self.fed += 1;
-        let number = self.fed as u64;
-        self.stream.push(AccessUnit {
-            codec: VideoCodec::H264,
-            data: encoded.data,
-            rtp_timestamp: u32::try_from(number).unwrap() * 3000,
-            idr: encoded.idr,
-            first_packet: now,
-            last_packet: now,
-            captured: None,
-        });
-        until("the picture is decoded", || self.stream.status().frames_decoded == number).await;
-    }
 }
 
 #[tokio::test]

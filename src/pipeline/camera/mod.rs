@@ -215,7 +215,7 @@ impl Camera {
         let place = self.place();
         let linger = Duration::from_millis(pipeline.config.on_demand_close_ms);
         let (mut config, mut viewers) = (self.config.subscribe(), place.viewers());
-        let mut unsupported = place.stream.unsupported();
+        let (mut unsupported, mut states) = (place.stream.unsupported(), self.health.states());
         let started = config.borrow_and_update().clone();
         let mut need = Need::default();
         let first = need.update(&started, *viewers.borrow_and_update(), linger, Instant::now());
@@ -233,6 +233,7 @@ impl Camera {
                 () = self.stop.cancelled() => return Next::Stop,
                 Ok(()) = config.changed() => {}
                 Ok(()) = viewers.changed() => {}
+                Ok(()) = states.changed() => {}
                 Ok(()) = unsupported.changed() => {
                     if let Some(reason) = unsupported.borrow_and_update().clone() {
                         self.health.refuse(reason);
