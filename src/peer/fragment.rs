@@ -107,7 +107,9 @@ pub(super) fn write(description: &str) -> String {
         lines.extend(head.iter().filter(inherited));
         lines.extend(section.iter().filter(own));
     }
-    lines.iter().map(|line| format!("{line}\r\n")).collect()
+    // Each line ends, the last one too.
+    lines.push("");
+    lines.join("\r\n")
 }
 
 /// The offer as it would be after an ICE restart: other credentials everywhere, and none of the old candidates (RFC 9725

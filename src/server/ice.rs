@@ -46,14 +46,12 @@ impl IceServer {
     /// One `Link` for each URI; the credentials go with those of TURN.
     fn links(&self) -> impl Iterator<Item = HeaderValue> {
         self.urls.iter().filter_map(|url| {
-            let mut link = format!("<{url}>; rel=\"ice-server\"");
-            if let (true, Some(username), Some(credential)) =
-                (url.starts_with("turn"), &self.username, &self.credential)
-            {
-                let credential = quoted(credential.reveal());
-                link +=
-                    &format!("; username={}; credential={credential}; credential-type=\"password\"", quoted(username));
-            }
+            let login = self.username.as_deref().zip(self.credential.as_ref()).filter(|_| url.starts_with("turn"));
+            let login = login.map(|(username, credential)| {
+                let (username, credential) = (quoted(username), quoted(credential.reveal()));
+                format!("; username={username}; credential={credential}; credential-type=\"password\"")
+            });
+            let link = format!("<{url}>; rel=\"ice-server\"{}", login.unwrap_or_default());
             let mut value = HeaderValue::from_str(&link).ok()?;
             value.set_sensitive(true);
             Some(value)

@@ -44,7 +44,7 @@ pub async fn serve_viewer(
             },
             frame = feed.recv() => match frame {
                 Some(frame) => {
-                    if out.send(&frame.payloads, frame.rtp_timestamp.output, None).await.is_err() {
+                    if out.send(&frame.payloads, frame.rtp_timestamp.output, frame.captured).await.is_err() {
                         return;
                     }
                     if unsent.len() >= UNSENT_FRAMES {
