@@ -16,10 +16,20 @@ fn passes(args: &[&str]) {
 
 #[test]
 fn the_modules_of_the_page_pass_their_tests() {
-    passes(&["--test", "--test-reporter=tap", "tests/browser/page_units.test.mjs"]);
+    passes(&[
+        "--test",
+        "--test-reporter=tap",
+        "tests/browser/page_units.test.mjs",
+        "tests/browser/page_streams.test.mjs",
+    ]);
 }
 
 #[test]
 fn the_page_does_in_a_real_browser_what_it_should() {
     passes(&["tests/browser/page_check.mjs"]);
+}
+
+#[test]
+fn the_wall_and_the_view_of_a_stream_do_in_a_real_browser_what_they_should() {
+    passes(&["tests/browser/page_wall_check.mjs"]);
 }

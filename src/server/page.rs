@@ -25,13 +25,18 @@ macro_rules! files {
 
 const FILES: &[File] = files![
     "style.css",
+    "streams.css",
     "favicon.svg",
     "js/api.js",
+    "js/boxes.js",
+    "js/camera.js",
     "js/charts.js",
     "js/controls.js",
+    "js/dialogs.js",
     "js/encoded-worker.js",
     "js/join.js",
     "js/latency.js",
+    "js/link.js",
     "js/main.js",
     "js/measure.js",
     "js/panels.js",
@@ -41,8 +46,15 @@ const FILES: &[File] = files![
     "js/sources.js",
     "js/stage.js",
     "js/stages.js",
+    "js/states.js",
     "js/stats.js",
     "js/theme.js",
+    "js/thumbs.js",
+    "js/viewing.js",
+    "js/views.js",
+    "js/wall.js",
+    "js/watch.js",
+    "js/whep.js",
 ];
 
 const INDEX: &str = include_str!("../../web/index.html");

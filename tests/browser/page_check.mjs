@@ -3,32 +3,13 @@
 
 import assert from 'node:assert/strict';
 
-import { LABELS, launch, mockServer } from './page_mock.mjs';
+import { PHONE, WIDE, open, runChecks, saysOn, server, text } from './page_lib.mjs';
+import { LABELS } from './page_mock.mjs';
 
-const WIDE = { width: 1440, height: 900 };
-const PHONE = { width: 390, height: 844 };
 const PATTERN = '/?autostart&source=pattern&size=640x480';
 
-const browser = await launch();
-const server = await mockServer(browser);
-
-async function open(address, { viewport = WIDE, colorScheme = 'light', before, argument } = {}) {
-  const context = await browser.newContext({ viewport, colorScheme, permissions: ['camera'] });
-  const page = await context.newPage();
-  page.faults = [];
-  page.on('pageerror', (error) => page.faults.push(error.message));
-  page.on('console', (message) => message.type() === 'error' && page.faults.push(message.text()));
-  page.on('dialog', (dialog) => page.faults.push(`a dialog opened: ${dialog.message()}`));
-  if (before) await page.addInitScript(before, argument);
-  await page.goto(server.base + address);
-  return page;
-}
-
 const status = (page, wanted) => page.waitForFunction((text) => document.getElementById('status-text').textContent === text, wanted);
-const text = (page, id) => page.locator(`#${id}`).textContent();
 const hasPicture = (page) => page.waitForFunction(() => document.getElementById('veil').hidden && document.getElementById('banner').hidden);
-const saysOn = (page, id, pattern) =>
-  page.waitForFunction(([place, source]) => new RegExp(source).test(document.getElementById(place).textContent), [id, pattern.source]);
 const stat = (page, label) =>
   page.evaluate((wanted) => [...document.querySelectorAll('#stats dt')].find((term) => term.textContent === wanted).nextSibling.textContent, label);
 
@@ -241,7 +222,7 @@ const checks = {
       }
     }
     const nameless = await page.evaluate(() =>
-      [...document.querySelectorAll('button, input, select')]
+      [...document.querySelectorAll('#view-webcam :is(button, input, select), header :is(button, a)')]
         .filter((one) => !(one.textContent.trim() || one.getAttribute('aria-label') || one.labels?.length))
         .map((one) => one.outerHTML),
     );
@@ -265,21 +246,4 @@ const checks = {
   },
 };
 
-const wanted = process.argv.slice(2);
-let failed = 0;
-for (const [name, check] of Object.entries(checks)) {
-  if (wanted.length > 0 && !wanted.some((part) => name.includes(part))) continue;
-  try {
-    const page = await check();
-    assert.deepEqual(page.faults, [], 'errors in the console');
-    await page.context().close();
-    console.log(`ok    ${name}`);
-  } catch (error) {
-    failed += 1;
-    Object.assign(server.behave, { down: false, offer: undefined, silent: false, warnings: [] });
-    console.log(`FAIL  ${name}\n      ${error.message.split('\n').join('\n      ')}`);
-  }
-}
-await browser.close();
-server.close();
-process.exit(failed > 0 ? 1 : 0);
+await runChecks(checks, () => Object.assign(server.behave, { down: false, offer: undefined, silent: false, warnings: [] }));

@@ -11,6 +11,8 @@ import { fileURLToPath } from 'node:url';
 
 import { chromium } from 'playwright-core';
 
+import { MockStreams, answerViewer, drawPicture } from './page_mock_streams.mjs';
+
 const WEB = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../web');
 const TYPES = { '.js': 'text/javascript', '.css': 'text/css', '.html': 'text/html; charset=utf-8', '.svg': 'image/svg+xml' };
 const POLICY =
@@ -18,6 +20,7 @@ const POLICY =
 const FLAGS = [
   '--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync', '--use-fake-device-for-media-stream=fps=30', '--use-fake-ui-for-media-stream',
+  '--autoplay-policy=no-user-gesture-required',
 ];
 
 export const LABELS = ['face', 'hand', '<img src=x onerror=alert(1)>', 'bag', 'cup'];
@@ -31,9 +34,11 @@ export async function mockServer(browser) {
   const behave = { down: false, offer: undefined, warnings: [], silent: false };
   const left = [];
   let answering;
+  const streams = new MockStreams((offer) => answering.evaluate(answerViewer, offer), (which) => answering.evaluate(drawPicture, which));
 
   const server = http.createServer(async (request, response) => {
-    const { pathname } = new URL(request.url, 'http://page.test');
+    const address = new URL(request.url, 'http://page.test');
+    const { pathname } = address;
     const json = (status, body) => {
       response.writeHead(status, { 'content-type': 'application/json' });
       response.end(JSON.stringify(body));
@@ -52,6 +57,8 @@ export async function mockServer(browser) {
         default_iou: 0.45,
         warnings: behave.warnings,
       });
+    } else if (await streams.handle(request, response, address)) {
+      // Answered.
     } else if (request.method === 'DELETE') {
       left.push(pathname);
       json(200, {});
@@ -79,6 +86,7 @@ export async function mockServer(browser) {
     base,
     behave,
     left,
+    streams,
     /** Ends every session, as a server that is killed does. */
     hangUp: () => answering.evaluate(() => globalThis.peers?.splice(0).forEach((peer) => peer.close())),
     /** The newest `config` message that came. */

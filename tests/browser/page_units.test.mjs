@@ -8,7 +8,8 @@ import { BoundedMap, FrameJoin } from '../../web/js/join.js';
 import { CaptureClock, LatencyMeter, RtpMilliseconds, SampleWindow } from '../../web/js/latency.js';
 import { STAMP_CELLS, readCells, stampCells } from '../../web/js/pattern.js';
 import { Problem, describe, httpProblem, mediaProblem } from '../../web/js/problems.js';
-import { bitrateFor, h264Codecs, withStartBitrate } from '../../web/js/session.js';
+import { h264Codecs } from '../../web/js/link.js';
+import { bitrateFor, withStartBitrate } from '../../web/js/session.js';
 import { STAGES, StageBook } from '../../web/js/stages.js';
 import { pick, summarise } from '../../web/js/stats.js';
 

@@ -11,6 +11,7 @@ async function request(path, options = {}) {
   } catch {
     throw new Problem('away', { retry: true });
   }
+  if (response.status === 204) return undefined;
   const body = await response.json().catch(() => undefined);
   if (!response.ok) throw httpProblem(response.status, body, response.headers.get('retry-after'));
   if (body === undefined) throw new Problem('away', { detail: 'its answer is not JSON', retry: true });
@@ -20,13 +21,31 @@ async function request(path, options = {}) {
 /** Version, model, palette, default thresholds, warnings. */
 export const info = () => request('/api/v1/info');
 
+const json = (method, body) => ({ method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
+const camera = (name) => `/api/v1/cameras/${encodeURIComponent(name)}`;
+
+/** Every stream with its state and its counters. */
+export const streams = async () => (await request('/api/v1/streams')).streams ?? [];
+
+/** Every camera with its configuration; passwords are not in it. */
+export const cameras = async () => (await request('/api/v1/cameras')).cameras ?? [];
+
+/** Adds a camera. */
+export const addCamera = (config) => request('/api/v1/cameras', json('POST', config));
+
+/** Changes what is in `changes` of a camera, and leaves the rest. */
+export const changeCamera = (name, changes) => request(camera(name), json('PATCH', changes));
+
+/** Removes a camera. */
+export const removeCamera = (name) => request(camera(name), { method: 'DELETE' });
+
+/** The address of a stream's newest picture, about as wide as asked for. */
+export const snapshotAddress = (name, video, width) =>
+  `/api/v1/streams/${encodeURIComponent(name)}/snapshot.jpg?${new URLSearchParams({ video, width: String(width) })}`;
+
 /** Sends an offer; the answer names the session and the stream. */
 export const offer = ({ sdp, type }, stream) =>
-  request('/offer', {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(stream ? { sdp, type, stream } : { sdp, type }),
-  });
+  request('/offer', json('POST', stream ? { sdp, type, stream } : { sdp, type }));
 
 /** Ends a session; survives the page that asks. The server also notices by itself, so a failure is nobody's loss. */
 export function leave(session) {

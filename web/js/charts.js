@@ -116,7 +116,7 @@ export class StackedBar {
       const { segment, value, label, group } = this.#segments.get(key);
       const share = width > 0 && ms > 0 ? (100 * ms) / width : 0;
       segment.style.width = `${share.toFixed(2)}%`;
-      value.textContent = ms === undefined ? '–' : ms.toFixed(1);
+      value.textContent = ms === undefined ? '–' : ms.toFixed(1).replace(/^-0\.0$/, '0.0');
       if (ms !== undefined) said.push(`${group === 'server' ? 'server ' : ''}${label.toLowerCase()} ${ms.toFixed(1)}`);
     }
     this.bar.setAttribute('aria-label', said.length > 0 ? `Milliseconds: ${said.join(', ')}` : 'No stages measured yet');

@@ -30,6 +30,8 @@ export class FrameJoin {
     this.shown = 0;
     this.joined = 0;
     this.late = 0;
+    /** Names of classes by their id, as the messages so far had them. */
+    this.names = new BoundedMap(1024);
   }
 
   /**
@@ -38,7 +40,9 @@ export class FrameJoin {
    */
   message(message) {
     if (message.type === 'detections') {
+      if (!Array.isArray(message.detections)) return undefined;
       this.detections.set(message.frame_id, message);
+      for (const { class_id: id, class_name: name } of message.detections) this.names.set(id, name);
       return undefined;
     }
     if (message.type !== 'frame') return undefined;
@@ -79,6 +83,14 @@ export class FrameJoin {
   /** The `detections` message that a `frame` message drew from. */
   sourceOf(frame) {
     return this.detections.get(frame.detection_frame_id);
+  }
+
+  /** What there is on a frame, with names: what was drawn, or with nothing drawn, what was found. */
+  objectsOf(frame) {
+    const found = this.sourceOf(frame)?.detections ?? [];
+    const boxes = Array.isArray(frame.boxes) ? frame.boxes : [];
+    const shown = boxes.length === 0 ? found : boxes;
+    return shown.map((box) => ({ ...box, class_name: box.class_name ?? this.names.get(box.class_id) }));
   }
 
   /** The share of presented frames that found their message, 0 to 1; undefined before the first. */

@@ -5,7 +5,7 @@ import { Sparkline, StackedBar } from './charts.js';
 import { DetectorControls } from './controls.js';
 import { BoundedMap } from './join.js';
 import { Measurement } from './measure.js';
-import { DetectionList, StatsTable, element } from './panels.js';
+import { DetectionList, SESSION_ROWS, StatsTable, element } from './panels.js';
 import { Problem } from './problems.js';
 import { Session } from './session.js';
 import { listSources, openSource } from './sources.js';
@@ -19,12 +19,13 @@ const LOOK_MS = 1000;
 const LIST_MS = 125;
 const INFO_RETRY_MS = 5000;
 const address = new URLSearchParams(location.search);
+const webcam = $('view-webcam');
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
 const stage = new Stage(document);
 const controls = new DetectorControls(document);
 const list = new DetectionList($('detections'), $('detections-count'), $('detections-empty'));
-const table = new StatsTable($('stats'));
+const table = new StatsTable($('stats'), SESSION_ROWS);
 const spark = new Sparkline($('spark'));
 const bar = new StackedBar($('bar'), $('legend'), STAGES);
 const detectorBar = new StackedBar($('detector-bar'), $('detector-legend'), DETECTOR_STAGES);
@@ -229,23 +230,13 @@ measurement.addEventListener('frame', ({ detail: { message, latency, at } }) => 
   if (session.state === 'live') stage.pictureShown();
   spark.push(at, latency);
   if (message) {
-    objects = named(message);
+    objects = measurement.join.objectsOf(message);
     omitted = message.omitted ?? 0;
   }
   if (at - listedAt < LIST_MS) return;
   listedAt = at;
   if (session.state === 'live') list.show(objects, omitted);
 });
-
-// A `frame` message tells what was drawn, the `detections` message that it drew from has the names.
-function named(frame) {
-  const source = measurement.join.sourceOf(frame);
-  const names = new Map(source?.detections?.map((one) => [one.class_id, one.class_name]));
-  const boxes = Array.isArray(frame.boxes) ? frame.boxes : [];
-  // With the overlay off nothing is drawn, but the list goes on.
-  const shown = boxes.length === 0 && source ? source.detections : boxes;
-  return shown.map((box) => ({ ...box, class_name: box.class_name ?? names.get(box.class_id) }));
-}
 
 // ---- Figures, once a second ----
 
@@ -305,7 +296,7 @@ async function look() {
 
 setInterval(() => look().catch((error) => console.error(error)), LOOK_MS);
 setInterval(() => {
-  if (!document.hidden) spark.draw(performance.now());
+  if (!document.hidden && !webcam.hidden) spark.draw(performance.now());
 }, calm.matches ? 1000 : 200);
 
 // ---- What the server says about itself ----
@@ -357,6 +348,15 @@ function awayNotice(problem) {
   const text = problem instanceof Problem && problem.kind === 'foreign' ? 'The server does not accept the address of this page.' : 'The server does not answer. This page tries again every few seconds.';
   $('notices').replaceChildren(notice(text));
 }
+
+// The session goes on while another view is looked at; the link to this view says so.
+document.addEventListener('view', ({ detail }) => {
+  session.unseen = detail.view !== 'webcam';
+});
+session.addEventListener('state', ({ detail }) => {
+  const dot = { live: 'live', failed: 'bad', idle: 'idle' }[detail.state] ?? 'busy';
+  $('nav-webcam').dataset.tone = media ? dot : 'idle';
+});
 
 // ---- Begin ----
 

@@ -97,7 +97,8 @@ const number = (value, digits, unit) => (value === undefined ? '–' : `${value.
 const bitrate = (kbps) => (kbps === undefined ? '–' : kbps >= 1000 ? `${(kbps / 1000).toFixed(2)} Mbit/s` : `${Math.round(kbps)} kbit/s`);
 const percent = (share) => (share === undefined ? '–' : `${(100 * share).toFixed(share > 0 && share < 0.1 ? 2 : 1)} %`);
 
-const ROWS = [
+/** What the table says of a webcam's session. */
+export const SESSION_ROWS = [
   ['Frames sent', 'Frames a second that this browser sends', (s) => number(s.fpsUp, 1, 'fps')],
   ['Frames back', 'Annotated frames a second that this browser decodes', (s) => number(s.fpsDown, 1, 'fps')],
   ['Bitrate up', 'Video to the server', (s) => bitrate(s.kbpsUp)],
@@ -112,12 +113,28 @@ const ROWS = [
   ['Frames joined', 'Shown frames that found their own message', (s) => percent(s.joined)],
 ];
 
-/** The table of statistics. */
+/** What the table says of a viewer. */
+export const VIEWER_ROWS = [
+  ['Frames shown', 'Frames a second that this browser decodes', (s) => number(s.fpsDown, 1, 'fps')],
+  ['Bitrate', 'Video from the server', (s) => bitrate(s.kbpsDown)],
+  ['Size', 'The picture as it comes', (s) => (s.widthBack ? `${s.widthBack} × ${s.heightBack}` : '–')],
+  ['Round trip', 'A message to the server and back, median of the last ten', (s) => number(s.rtt, 1, 'ms')],
+  ['Loss', 'Share of packets lost on the way here', (s) => percent(s.lossDown)],
+  ['Frames dropped', 'Frames a second that this browser threw away', (s) => number(s.dropped, 1, '/s')],
+  ['Model time', 'Preprocessing, inference and postprocessing of one frame', (s) => number(s.modelMs, 1, 'ms')],
+  ['Detections', 'Frames a second that the detector finished', (s) => number(s.detectorFps, 1, '/s')],
+  ['Age of boxes', 'From the detected frame to the frame that shows its boxes', (s) => number(s.ageMs, 0, 'ms')],
+  ['Frames joined', 'Shown frames that found what the server says of them', (s) => percent(s.joined)],
+];
+
+/** A table of statistics. */
 export class StatsTable {
+  #rows;
   #values;
 
-  constructor(list) {
-    this.#values = ROWS.map(([label, hint]) => {
+  constructor(list, rows) {
+    this.#rows = rows;
+    this.#values = rows.map(([label, hint]) => {
       const row = element('div');
       row.title = hint;
       const value = element('dd', '', '–');
@@ -128,7 +145,7 @@ export class StatsTable {
   }
 
   show(stats) {
-    ROWS.forEach(([, , text], index) => {
+    this.#rows.forEach(([, , text], index) => {
       this.#values[index].textContent = text(stats);
     });
   }

@@ -29,6 +29,25 @@ const TEXTS = {
     title: 'This browser cannot send H.264',
     text: 'The server speaks H.264 with packetization mode 1. Chrome, Edge and Safari have it; Firefox fetches it as the OpenH264 plug-in a minute after its first start.',
   },
+  'no-h264-decoder': {
+    title: 'This browser cannot play H.264',
+    text: 'Chrome, Edge and Safari have it; Firefox fetches it as the OpenH264 plug-in a minute after its first start.',
+  },
+  'no-stream': {
+    title: 'There is no such stream',
+    text: 'It ended, or its camera was removed.',
+    after: '',
+  },
+  'not-now': {
+    title: 'The stream cannot be watched now',
+    text: 'The page tries again by itself.',
+    after: 'The page tries again by itself.',
+  },
+  unauthorized: {
+    title: 'The server wants to know who you are',
+    text: 'It takes viewers with a token only.',
+    after: '',
+  },
   'camera-refused': {
     title: 'The camera was refused',
     text: 'Allow the camera for this page: press the camera or lock sign beside the address, choose Allow, then start again. Or take the test pattern, which needs no camera.',

@@ -21,8 +21,13 @@ export class Stage {
   #countdown;
   #said = '';
 
-  constructor(root) {
-    const get = (id) => root.querySelector(`#${id}`);
+  /**
+   * @param {Document} root
+   * @param {{prefix?: string, welcome?: {title: string, text: string}}} options `prefix`: of the elements' ids
+   */
+  constructor(root, { prefix = '', welcome = WELCOME } = {}) {
+    const get = (id) => root.getElementById(prefix + id);
+    this.welcome = welcome;
     this.video = get('annotated');
     this.frozen = get('frozen');
     this.selfview = get('selfview');
@@ -40,7 +45,7 @@ export class Stage {
     this.bannerAction = get('banner-action');
     this.status = get('status');
     this.statusText = get('status-text');
-    this.live = get('live');
+    this.live = root.getElementById('live');
     this.hasPicture = false;
   }
 
@@ -105,8 +110,8 @@ export class Stage {
       this.veilText.textContent = state === 'opening' ? 'Your browser may ask for permission.' : '';
       return;
     }
-    this.veilTitle.textContent = (words ?? WELCOME).title;
-    this.veilText.textContent = (words ?? WELCOME).text;
+    this.veilTitle.textContent = (words ?? this.welcome).title;
+    this.veilText.textContent = (words ?? this.welcome).text;
   }
 
   // The seconds are for the eye: a screen reader that said each of them would say nothing else.

@@ -21,6 +21,9 @@ export const STAGES = [
   { key: 'unaccounted', label: 'Unaccounted', group: 'rest', hint: 'the measured whole less all stages' },
 ];
 
+/** The stages that a viewer has: its video does not begin in this browser. */
+export const VIEWER_STAGES = STAGES.filter(({ key }) => key !== 'browser_encode' && key !== 'uplink');
+
 /** The stages of the detector, beside the video's way. */
 export const DETECTOR_STAGES = [
   { key: 'detect_queue', label: 'Queue', group: 'detector', hint: 'waiting for a free worker' },
@@ -61,9 +64,10 @@ export class StageBook {
   /**
    * The stages of the video with their means, and the whole.
    * @param {{total?: number, encoding?: number, afterReceive?: number, rttMs?: number, stats?: object}} measured of the page, ms
+   * @param {object[]} stages which to tell
    * @returns {{parts: {key: string, ms: number|undefined}[], total: number|undefined}}
    */
-  video(now, { total, encoding, afterReceive, rttMs, stats = {} }) {
+  video(now, { total, encoding, afterReceive, rttMs, stats = {} }, stages = STAGES) {
     const half = rttMs === undefined ? undefined : rttMs / 2;
     const { jitterBufferMs, decodeMs } = stats;
     const own = {
@@ -76,7 +80,7 @@ export class StageBook {
     };
     let known = 0;
     const parts = [];
-    for (const { key, group } of STAGES) {
+    for (const { key, group } of stages) {
       if (group === 'rest') continue;
       const ms = group === 'server' ? this.mean(key, now) : own[key];
       known += ms ?? 0;

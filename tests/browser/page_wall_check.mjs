@@ -1,0 +1,360 @@
+// The wall of all streams and the full view of one in a real Chromium, against a server that a second page plays.
+// `node tests/browser/page_wall_check.mjs [NAME…]`; exits with 1 when a check fails.
+
+import assert from 'node:assert/strict';
+
+import { PHONE, WIDE, forgiveLoads, open, runChecks, saysOn, server, text } from './page_lib.mjs';
+import { sampleStreams } from './page_mock_streams.mjs';
+
+const { streams } = server;
+const SECRET = 'hush-hush';
+const ADDRESS = `rtsp://admin:${SECRET}@192.168.1.20/stream1`;
+
+const tile = (page, name) => page.locator(`.tile[data-name="${name}"]`);
+const chip = (page, name) => tile(page, name).locator('.tile-state').textContent();
+const shows = (page, name, word) =>
+  page.waitForFunction(([one, wanted]) => document.querySelector(`[data-name="${one}"] .tile-state`)?.textContent === wanted, [name, word]);
+const pictured = (page, name) =>
+  page.waitForFunction((one) => document.querySelector(`[data-name="${one}"] img`)?.naturalWidth > 0, name);
+const watching = (page) =>
+  page.waitForFunction(() => document.getElementById('watch-veil').hidden && document.getElementById('watch-banner').hidden && document.getElementById('watch-annotated').videoWidth > 0);
+const until = async (test) => {
+  while (!(await test())) await new Promise((again) => setTimeout(again, 20));
+};
+
+// In the page: for some shown frames, where the white square is in the video, and where the box stands over it.
+async function compareBoxes(count) {
+  const video = document.getElementById('watch-annotated');
+  const boxes = document.getElementById('watch-boxes');
+  const canvas = new OffscreenCanvas(1, 1);
+  const c = canvas.getContext('2d', { willReadFrequently: true });
+  const centre = (data, width, hit) => {
+    let [sum, number] = [0, 0];
+    for (let x = 0; x < width; x += 1) {
+      if (!hit(data[4 * x], data[4 * x + 1], data[4 * x + 2], data[4 * x + 3])) continue;
+      sum += x;
+      number += 1;
+    }
+    return number > 0 ? sum / number : undefined;
+  };
+  const errors = [];
+  let seen = 0;
+  while (seen < count) {
+    await new Promise((shown) => video.requestVideoFrameCallback(shown));
+    // The page's own callback stands before this one.
+    const { videoWidth: width, videoHeight: height } = video;
+    if (boxes.width !== width) continue;
+    Object.assign(canvas, { width, height });
+    c.drawImage(video, 0, 0);
+    const line = Math.round(height / 2);
+    const square = centre(c.getImageData(0, line, width, 1).data, width, (r, g, b) => r > 180 && g > 180 && b > 180);
+    const box = centre(boxes.getContext('2d').getImageData(0, line, width, 1).data, width, (r, g, b, a) => a > 100);
+    seen += 1;
+    if (square !== undefined && box !== undefined) errors.push(box - square);
+  }
+  return { seen, errors, width: video.videoWidth };
+}
+
+const checks = {
+  async 'every stream has a tile with its state, figures and picture'() {
+    streams.list = sampleStreams(10);
+    const page = await open('/#/streams');
+    await shows(page, 'front-door', 'Live');
+    const words = { 'front-door': 'Live', garage: 'Retrying', garden: 'Unauthorized', hall: 'No signal', 'loading-dock-and-the-yard-behind-it': 'Unsupported', office: 'Paused', parking: 'Idle', roof: 'Connecting', drone: 'Live', x7k2pd: 'Live' };
+    for (const [name, word] of Object.entries(words)) assert.equal(await chip(page, name), word, name);
+    assert.equal(await page.locator('.tile').count(), 10);
+    assert.match(await tile(page, 'garage').locator('.tile-detail').textContent(), /connection refused\. Next try in 1\d s\./);
+    assert.match(await tile(page, 'loading-dock-and-the-yard-behind-it').locator('.tile-detail').textContent(), /--features ffmpeg/);
+    assert.equal(await text(page, 'wall-summary'), '3 live · 1 connecting · 4 in trouble · 1 idle · 1 paused');
+    await page.waitForFunction(() => /2\d fps · \d+ detections\/s · 3 viewers · 2 restarts/.test(document.querySelector('[data-name="front-door"] .tile-figures').textContent));
+    for (const name of ['front-door', 'drone', 'garage']) await pictured(page, name);
+    assert.ok(streams.pictures.every(({ name }) => name !== 'parking' && name !== 'office'), 'an idle camera is not woken for a picture');
+    assert.ok(streams.pictures.every(({ video, width }) => video === 'annotated' && width >= 160 && width <= 960));
+    assert.equal(await tile(page, 'drone').locator('.tile-tools').isVisible(), false, 'only cameras can be edited');
+    forgiveLoads(page);
+    return page;
+  },
+
+  async 'pictures are asked for gently, and only of what is seen'() {
+    streams.list = sampleStreams(60);
+    streams.pictureMs = 60;
+    const page = await open('/#/streams', { viewport: PHONE });
+    await pictured(page, 'cam-10');
+    await until(() => streams.pictures.length >= 8);
+    assert.ok(streams.most <= 2, `${streams.most} at once`);
+    assert.ok(streams.pictures.every(({ name }) => name !== 'roof'), 'far below the window');
+    await tile(page, 'x7k2pd').scrollIntoViewIfNeeded();
+    await pictured(page, 'x7k2pd');
+    await page.locator('#wall-video label', { hasText: 'Original' }).click();
+    await until(() => streams.pictures.some(({ name, video }) => name === 'x7k2pd' && video === 'original'));
+    await page.locator('#nav-webcam').click();
+    await page.locator('#view-webcam').waitFor();
+    await until(() => streams.underWay === 0);
+    const count = streams.pictures.length;
+    await page.waitForTimeout(700);
+    assert.equal(streams.pictures.length, count, 'a wall that is not looked at asks for nothing');
+    forgiveLoads(page);
+    return page;
+  },
+
+  async 'what changes at the server changes on the wall, and the focus stays'() {
+    streams.list = sampleStreams(3);
+    const page = await open('/#/streams');
+    await shows(page, 'front-door', 'Live');
+    await tile(page, 'garage').locator('a').focus();
+    streams.find('front-door').camera = { ...streams.find('front-door').camera, state: 'stalled', since_last_frame_ms: 3200 };
+    await shows(page, 'front-door', 'No signal');
+    streams.list.unshift({ ...sampleStreams(1)[0], name: 'attic' });
+    await shows(page, 'attic', 'Live');
+    streams.list = streams.list.filter(({ name }) => name !== 'garden');
+    await tile(page, 'garden').waitFor({ state: 'detached' });
+    assert.deepEqual(await page.locator('.tile-name').allTextContents(), ['attic', 'front-door', 'garage']);
+    assert.equal(await page.evaluate(() => document.activeElement.closest('.tile')?.dataset.name), 'garage');
+    server.behave.down = true;
+    await saysOn(page, 'wall-summary', /does not answer/);
+    server.behave.down = false;
+    await saysOn(page, 'wall-summary', /live/);
+    forgiveLoads(page);
+    return page;
+  },
+
+  async 'an empty wall tells how to add a camera, and one is added'() {
+    streams.list = [];
+    const page = await open('/#/streams');
+    await page.locator('#wall-empty').waitFor();
+    assert.match(await text(page, 'wall-empty'), /--camera door=rtsp:/);
+    await page.locator('#wall-empty-add').click();
+    await page.locator('#camera-save').click();
+    await saysOn(page, 'camera-problem', /Give the camera a name/);
+    assert.equal(await page.evaluate(() => document.activeElement.name), 'name');
+    await page.keyboard.type('door');
+    await page.locator('input[name=address]').fill('https://example.com/');
+    await page.keyboard.press('Enter');
+    await saysOn(page, 'camera-problem', /is no camera’s address/);
+    await page.locator('input[name=address]').fill('rtsp://192.168.1.20/stream1');
+    await page.locator('input[name=user]').fill('admin');
+    await page.locator('input[name=password]').fill(SECRET);
+    await page.keyboard.press('Enter');
+    await shows(page, 'door', 'Live');
+    assert.equal(await page.locator('#camera-dialog').isVisible(), false);
+    const [, sent] = streams.bodies.at(-1);
+    assert.deepEqual(sent, { name: 'door', url: ADDRESS, transport: 'tcp', mode: 'annotated', priority: 1, on_demand: false, persist: true });
+    assert.equal(await page.locator('input[name=password]').inputValue(), '', 'the password is kept nowhere');
+    await page.locator('#wall-add').click();
+    await page.locator('input[name=name]').fill('door');
+    await page.locator('input[name=address]').fill('rtsp://h/');
+    await page.keyboard.press('Enter');
+    await saysOn(page, 'camera-problem', /the name door is taken/);
+    await page.keyboard.press('Escape');
+    assert.equal(await page.locator('#camera-dialog').isVisible(), false);
+    forgiveLoads(page);
+    return page;
+  },
+
+  async 'a camera is edited, paused, resumed and removed'() {
+    streams.list = sampleStreams(2);
+    streams.find('front-door').config = { url: ADDRESS, transport: 'tcp', mode: 'annotated', priority: 1, on_demand: false, origin: 'config' };
+    const page = await open('/#/streams');
+    await page.getByRole('button', { name: 'Edit front-door' }).click();
+    await page.locator('#camera-dialog').waitFor();
+    assert.match(await text(page, 'camera-note'), /configuration file/);
+    assert.equal(await page.locator('input[name=address]').inputValue(), 'rtsp://192.168.1.20/stream1');
+    assert.equal(await page.locator('input[name=password]').inputValue(), '');
+    assert.equal((await page.content()).includes(SECRET), false);
+    await page.locator('select[name=mode]').selectOption('original');
+    await page.locator('#camera-save').click();
+    await page.locator('#camera-dialog').waitFor({ state: 'hidden' });
+    assert.deepEqual(streams.bodies.at(-1), ['PATCH', { mode: 'original', persist: true }], 'only what was changed');
+    await page.getByRole('button', { name: 'Edit front-door' }).click();
+    await page.locator('input[name=address]').fill('rtsp://192.168.1.99/stream1');
+    await page.locator('#camera-save').click();
+    await saysOn(page, 'camera-problem', /Enter the password again/);
+    await page.keyboard.press('Escape');
+    await page.getByRole('button', { name: 'Pause front-door' }).click();
+    await shows(page, 'front-door', 'Paused');
+    await page.getByRole('button', { name: 'Resume front-door' }).click();
+    await shows(page, 'front-door', 'Live');
+    await page.getByRole('button', { name: 'Remove front-door' }).click();
+    assert.match(await text(page, 'remove-note'), /3 viewers lose the picture.*back at the next start/);
+    await page.locator('#remove-cancel').click();
+    assert.equal(await tile(page, 'front-door').count(), 1);
+    await page.getByRole('button', { name: 'Remove front-door' }).click();
+    await page.locator('#remove-go').click();
+    await tile(page, 'front-door').waitFor({ state: 'detached' });
+    return page;
+  },
+
+  async 'a click opens the stream, and leaving it ends the viewer'() {
+    streams.list = sampleStreams(2);
+    streams.find('front-door').captured = -40;
+    const page = await open('/#/streams');
+    await tile(page, 'front-door').locator('a').click();
+    await watching(page);
+    assert.equal(await text(page, 'watch-name'), 'front-door');
+    await saysOn(page, 'watch-status-text', /^Live$/);
+    await page.waitForFunction(() => document.querySelector('#watch-detections li:not([hidden]) .name')?.textContent === 'hand');
+    await saysOn(page, 'watch-p50', /^\d+\.\d$/);
+    await saysOn(page, 'watch-method', /camera’s own time is not in it/);
+    await saysOn(page, 'watch-capture', /^\d+ ms since capture, if/);
+    await saysOn(page, 'watch-ledger-total', /ms/);
+    await saysOn(page, 'watch-source', /audio AAC is not passed through/);
+    assert.equal(await page.locator('#watch-boxes').isVisible(), false, 'the server drew the boxes');
+    assert.equal(await page.locator('#watch-sound').isVisible(), false, 'there is nothing to hear');
+    assert.ok((await page.evaluate(() => globalThis.sightline.watch.viewing.join.share())) > 0.8);
+    const left = streams.left.length;
+    await page.goBack();
+    await page.locator('#view-wall').waitFor();
+    await until(() => streams.left.length > left);
+    assert.match(streams.left.at(-1), /^\/whep\/front-door\/mock-\d+$/);
+    assert.equal(await page.evaluate(() => globalThis.sightline.watch.viewer.peer), undefined);
+    return page;
+  },
+
+  async 'over the original the page draws the boxes itself, on the frame that is shown'() {
+    streams.list = sampleStreams(2);
+    const page = await open('/#/streams/front-door?video=original');
+    await watching(page);
+    await page.waitForFunction(() => globalThis.sightline.watch.viewing.age.size > 5);
+    const { seen, errors, width } = await page.evaluate(compareBoxes, 90);
+    assert.equal(width, 480);
+    assert.ok(errors.length > 0.8 * seen, `${errors.length} of ${seen} frames have a box`);
+    // The square walks 150 pixels a second and a message is 70 ms late at least: a box that stood still would be 10 behind.
+    const sorted = errors.map(Math.abs).sort((a, b) => a - b);
+    assert.ok(sorted[Math.floor(sorted.length / 2)] <= 6, `median ${sorted[Math.floor(sorted.length / 2)]} px off`);
+    const left = streams.left.length;
+    await page.locator('#watch-boxes-label').click();
+    await page.waitForFunction(() => {
+      const { width: w, height: h } = document.getElementById('watch-boxes');
+      return document.getElementById('watch-boxes').getContext('2d').getImageData(0, 0, w, h).data.every((value) => value === 0);
+    });
+    await page.locator('#watch-video label', { hasText: 'Annotated' }).click();
+    await until(() => streams.left.length > left);
+    await watching(page);
+    assert.equal(await page.locator('#watch-boxes').isVisible(), false);
+    assert.match(page.url(), /video=annotated$/);
+    return page;
+  },
+
+  async 'a camera in mode original is opened so, and sound is off until asked for'() {
+    streams.list = sampleStreams(1);
+    streams.list[0].config = { url: 'rtsp://h/', mode: 'original' };
+    streams.list[0].audio = true;
+    const page = await open('/#/streams/front-door');
+    await watching(page);
+    assert.equal(await page.locator('input[name=watch-video][value=original]').isChecked(), true);
+    await page.locator('#watch-sound').waitFor();
+    const audio = () => page.evaluate(() => ({ muted: document.getElementById('watch-audio').muted, playing: Boolean(document.getElementById('watch-audio').srcObject) }));
+    assert.deepEqual(await audio(), { muted: true, playing: false });
+    await page.locator('#watch-sound').click();
+    assert.deepEqual(await audio(), { muted: false, playing: true });
+    await page.locator('#watch-sound').click();
+    assert.deepEqual(await audio(), { muted: true, playing: false });
+    return page;
+  },
+
+  async 'a refusal is said, and a lost server is waited for'() {
+    streams.list = sampleStreams(1);
+    const page = await open('/#/streams/nowhere');
+    await saysOn(page, 'watch-veil-title', /no such stream/);
+    await saysOn(page, 'watch-veil-text', /GET \/api\/v1\/streams/);
+    streams.refuse = { status: 503, message: 'All 8 sessions are taken.' };
+    await page.goto(`${server.base}/#/streams/front-door`);
+    await saysOn(page, 'watch-veil-title', /The server is full/);
+    streams.refuse = undefined;
+    await page.locator('#watch-veil-action').click();
+    await watching(page);
+    server.behave.down = true;
+    await server.hangUp();
+    await saysOn(page, 'watch-banner-text', /Trying again in \d+ s/);
+    assert.equal(await page.locator('#watch-frozen').isVisible(), true, 'the last picture stays, greyed');
+    server.behave.down = false;
+    await watching(page);
+    await saysOn(page, 'watch-status-text', /^Live$/);
+    forgiveLoads(page);
+    return page;
+  },
+
+  async 'the stream’s own trouble is told beside its picture'() {
+    streams.list = sampleStreams(1);
+    const page = await open('/#/streams/front-door');
+    await watching(page);
+    Object.assign(streams.list[0].camera, { state: 'backoff', last_error: 'connection refused', retry_in_ms: 4000 });
+    await saysOn(page, 'watch-status-text', /^Retrying$/);
+    await saysOn(page, 'watch-detail', /connection refused\. Next try in/);
+    Object.assign(streams.list[0].camera, { state: 'live', last_error: null, retry_in_ms: null });
+    await saysOn(page, 'watch-status-text', /^Live$/);
+    await saysOn(page, 'watch-detail', /^$/);
+    return page;
+  },
+
+  async 'a webcam’s session goes on behind the wall'() {
+    streams.list = sampleStreams(1);
+    const page = await open('/?autostart&source=pattern&size=320x240');
+    await page.waitForFunction(() => document.getElementById('veil').hidden);
+    const session = await page.evaluate(() => globalThis.sightline.session.id);
+    await page.locator('#nav-streams').click();
+    await shows(page, 'front-door', 'Live');
+    assert.equal(await page.locator('#nav-webcam').getAttribute('data-tone'), 'live');
+    await page.waitForTimeout(5500); // a video that is not shown must not count as one that stopped
+    await page.locator('#nav-webcam').click();
+    await page.waitForFunction(() => document.getElementById('hud').checkVisibility());
+    assert.equal(await page.evaluate(() => globalThis.sightline.session.id), session);
+    return page;
+  },
+
+  async 'the keyboard reaches the wall, its tiles and its dialogs'() {
+    streams.list = sampleStreams(2);
+    const page = await open('/#/streams');
+    await shows(page, 'front-door', 'Live');
+    const reached = new Set();
+    for (let step = 0; step < 16; step += 1) {
+      await page.keyboard.press('Tab');
+      reached.add(await page.evaluate(() => document.activeElement.getAttribute('aria-label') ?? document.activeElement.id ?? document.activeElement.name));
+    }
+    for (const label of ['Pause front-door', 'Edit front-door', 'Remove garage', 'wall-add', 'nav-webcam']) assert.ok(reached.has(label), `${label} is not reached, only ${[...reached]}`);
+    await page.locator('#wall-add').focus();
+    await page.keyboard.press('Enter');
+    await page.waitForFunction(() => document.activeElement.name === 'name');
+    await page.keyboard.press('Escape');
+    await page.waitForFunction(() => document.activeElement.id === 'wall-add');
+    await tile(page, 'front-door').locator('a').focus();
+    await page.keyboard.press('Enter');
+    await watching(page);
+    assert.equal(await page.evaluate(() => document.activeElement.id), 'watch-name');
+    await page.goBack();
+    await page.waitForFunction(() => document.activeElement.closest('.tile')?.dataset.name === 'front-door');
+    return page;
+  },
+
+  async 'every control has a name, and nothing is wider than the screen'() {
+    let page;
+    for (const [address, colorScheme, viewport] of ['/#/streams', '/#/streams/front-door'].flatMap((view) => [
+      [view, 'light', { width: 320, height: 568 }],
+      [view, 'dark', PHONE],
+      [view, 'light', { width: 820, height: 1180 }],
+      [view, 'dark', WIDE],
+    ])) {
+      for (const count of [1, 16]) {
+        streams.list = sampleStreams(count);
+        await page?.context().close();
+        page = await open(address, { viewport, colorScheme });
+        await page.waitForFunction(() => document.getElementById('nav-count').textContent !== '');
+        const [needed, there] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+        assert.ok(needed <= there, `${needed} px needed of ${there} on ${address} with ${count}`);
+      }
+    }
+    const nameless = await page.evaluate(() =>
+      [...document.querySelectorAll('button, input, select, a')]
+        .filter((one) => !(one.textContent.trim() || one.getAttribute('aria-label') || one.labels?.length))
+        .map((one) => one.outerHTML),
+    );
+    assert.deepEqual(nameless, []);
+    forgiveLoads(page);
+    return page;
+  },
+};
+
+await runChecks(checks, () => {
+  Object.assign(server.behave, { down: false });
+  Object.assign(streams, { list: [], refuse: undefined, pictureMs: 0, pictures: [], most: 0, bodies: [] });
+});
