@@ -14,6 +14,7 @@ import { chromium } from 'playwright-core';
 import { MockStreams, answerViewer, drawPicture } from './page_mock_streams.mjs';
 
 const WEB = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../web');
+const EXAMPLE = path.join(WEB, '../examples/web/whep.html');
 const TYPES = { '.js': 'text/javascript', '.css': 'text/css', '.html': 'text/html; charset=utf-8', '.svg': 'image/svg+xml' };
 const POLICY =
   "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; style-src 'self'; script-src 'self'";
@@ -43,7 +44,10 @@ export async function mockServer(browser) {
       response.writeHead(status, { 'content-type': 'application/json' });
       response.end(JSON.stringify(body));
     };
-    if (pathname === '/answering') {
+    if (pathname === '/whep.html') {
+      response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' });
+      response.end(await readFile(EXAMPLE));
+    } else if (pathname === '/answering') {
       response.writeHead(200, { 'content-type': 'text/html' });
       response.end('<!doctype html><title>The other end</title>');
     } else if (behave.down) {
