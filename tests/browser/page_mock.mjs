@@ -37,7 +37,7 @@ export async function mockServer(browser) {
   let answering;
   const streams = new MockStreams((offer) => answering.evaluate(answerViewer, offer), (which) => answering.evaluate(drawPicture, which));
 
-  const server = http.createServer(async (request, response) => {
+  const serve = async (request, response) => {
     const address = new URL(request.url, 'http://page.test');
     const { pathname } = address;
     const json = (status, body) => {
@@ -81,7 +81,9 @@ export async function mockServer(browser) {
       response.writeHead(200, { 'content-type': TYPES[path.extname(file)], 'content-security-policy': POLICY });
       response.end(content);
     }
-  });
+  };
+  // A page may go in the middle of its request, and the answering one at the end of all.
+  const server = http.createServer((request, response) => serve(request, response).catch(() => response.destroy()));
   await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
   const base = `http://127.0.0.1:${server.address().port}`;
   answering = await (await browser.newContext()).newPage();

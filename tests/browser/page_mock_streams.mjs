@@ -9,8 +9,8 @@ const redacted = (url = '') => url.replace(/^([a-z]+:\/\/[^:@/]*):[^@/]*@/, '$1:
 /** One stream of each state, then live ones up to `count`. */
 export function sampleStreams(count) {
   const camera = (name, state, more = {}, stream = {}) => ({
-    name, kind: 'camera', width: 1280, height: 720, viewers: 0, rate: state === 'live' ? 25 : 0, found: state === 'live' ? 12.5 : 0,
-    video: { codec: 'h264', profile: 'main', reorders: false, forwarded: true, why_not: null },
+    name, kind: 'camera', width: 1280, height: 720, viewers: 0, input_fps: state === 'live' ? 25.02 : 0, detection_fps: state === 'live' ? 12.5 : 0,
+    video: { codec: 'H.264', profile: 'Main', reorders: false, forwarded: true, why_not: null },
     camera: { state, last_error: null, restarts: 0, since_last_frame_ms: state === 'live' ? 20 : null, retry_in_ms: null, notes: [], ...more },
     ...stream,
   });
@@ -23,19 +23,12 @@ export function sampleStreams(count) {
     camera('office', 'disabled'),
     camera('parking', 'idle', { since_last_frame_ms: 95_000 }),
     camera('roof', 'connecting'),
-    { name: 'drone', kind: 'whip', width: 1920, height: 1080, viewers: 1, rate: 30, found: 9 },
-    { name: 'x7k2pd', kind: 'offer', width: 640, height: 480, viewers: 1, rate: 30, found: 28 },
+    { name: 'drone', kind: 'whip', width: 1920, height: 1080, viewers: 1, input_fps: 30, detection_fps: 9 },
+    { name: 'x7k2pd', kind: 'offer', width: 640, height: 480, viewers: 1, input_fps: 30, detection_fps: 28 },
   ];
   for (let n = streams.length; n < count; n += 1) streams.push(camera(`cam-${n}`, 'live'));
   return streams.slice(0, count);
 }
-
-/** What `GET /api/v1/streams` tells, with counters that run. */
-const told = ({ rate, found, config, ...stream }, since) => ({
-  ...stream,
-  frames_in: Math.floor(rate * since),
-  detections: Math.floor(found * since),
-});
 
 /** The part of the server that is about streams; `whep` answers an offer in the answering page. */
 export class MockStreams {
@@ -44,13 +37,13 @@ export class MockStreams {
     this.picture = picture;
     this.list = [];
     this.refuse = undefined;
+    this.canPersist = true;
     this.bodies = [];
     this.left = [];
     this.pictures = [];
     this.pictureMs = 0;
     this.underWay = 0;
     this.most = 0;
-    this.born = Date.now();
     this.sessions = 0;
   }
 
@@ -72,15 +65,17 @@ export class MockStreams {
       return body;
     };
     const part = (pattern) => pattern.exec(pathname)?.slice(1).map(decodeURIComponent);
-    const since = (Date.now() - this.born) / 1000;
     let found;
     if (pathname === '/api/v1/streams') {
-      json(200, { streams: this.list.map((stream) => told(stream, since)) });
+      json(200, { streams: this.list.map(({ config, ...stream }) => stream) });
     } else if ((found = part(/^\/api\/v1\/streams\/([^/]+)\/snapshot\.jpg$/))) {
       await this.#snapshot(found[0], searchParams, send, refused);
     } else if (pathname === '/api/v1/cameras' && request.method === 'GET') {
       const cameras = this.list.filter(({ kind }) => kind === 'camera');
-      json(200, { cameras: cameras.map(({ name, camera, config = {} }) => ({ name, config: { ...config, url: redacted(config.url) }, status: camera, origin: config.origin ?? 'api' })) });
+      const shown = cameras.map(({ name, camera, config: { origin = 'api', persist = false, ...config } = {} }) => ({
+        name, origin, config: { ...config, url: redacted(config.url) }, status: camera, persisted: persist,
+      }));
+      json(200, { cameras: shown, can_persist: this.canPersist });
     } else if (pathname === '/api/v1/cameras') {
       const body = JSON.parse(await text());
       this.bodies.push(['POST', body]);
@@ -98,7 +93,7 @@ export class MockStreams {
       }
       const body = JSON.parse(await text());
       this.bodies.push(['PATCH', body]);
-      if (body.enabled !== undefined) Object.assign(stream, { rate: body.enabled ? 25 : 0 }).camera.state = body.enabled ? 'live' : 'disabled';
+      if (body.enabled !== undefined) Object.assign(stream, { input_fps: body.enabled ? 25 : 0 }).camera.state = body.enabled ? 'live' : 'disabled';
       stream.config = { ...stream.config, ...body };
       json(200, { name: stream.name });
     } else if ((found = part(/^\/whep\/([^/]+)$/))) {

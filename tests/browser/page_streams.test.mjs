@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { BoxTimeline, OLDEST_MS, moved, rtpSpan } from '../../web/js/boxes.js';
 import { formOf, joinAddress, requestOf, splitAddress } from '../../web/js/camera.js';
 import { FrameJoin } from '../../web/js/join.js';
-import { Rates, describeState, route, span, summary, watchAddress } from '../../web/js/states.js';
+import { describeState, route, span, summary, watchAddress } from '../../web/js/states.js';
 import { ThumbLoader } from '../../web/js/thumbs.js';
 import { ServerClock, ledgerSum } from '../../web/js/viewing.js';
 import { deleteResource, postOffer, whepAddress } from '../../web/js/whep.js';
@@ -45,10 +45,9 @@ test('the server’s own reason is told, and the next try counts down', () => {
   assert.equal(describeState(camera('live', { last_error: 'of yesterday', retry_in_ms: 5 })).detail, '');
 });
 
-test('a publisher’s frames tell its state', () => {
-  assert.equal(describeState({ kind: 'whip' }, 0, undefined).word, 'Live', 'before there is a rate');
-  assert.equal(describeState({ kind: 'whip' }, 0, 25).tone, 'live');
-  assert.equal(describeState({ kind: 'offer' }, 0, 0).word, 'No signal');
+test('what stands in a publisher’s picture tells its state', () => {
+  assert.equal(describeState({ kind: 'whip', no_signal: null }).tone, 'live');
+  assert.equal(describeState({ kind: 'offer', no_signal: 'no signal' }).word, 'No signal');
 });
 
 test('the conditions of all streams make one sentence', () => {
@@ -60,16 +59,6 @@ test('the conditions of all streams make one sentence', () => {
 test('a span is said as a person does', () => {
   assert.deepEqual([0, 340, 4000, 402_000, 7_200_000, 864_000_000].map(span), ['0.0 s', '0.3 s', '4 s', '7 min', '2 h', '10 d']);
   assert.equal(span(undefined), undefined);
-});
-
-test('rates are counts over the time between, and a new stream has none', () => {
-  const rates = new Rates();
-  const look = (frames, found, at) => rates.update([{ name: 'a', frames_in: frames, detections: found }], at).get('a');
-  assert.deepEqual(look(100, 10, 0), { fps: undefined, detections: undefined });
-  assert.deepEqual(look(150, 25, 2000), { fps: 25, detections: 7.5 });
-  assert.deepEqual(look(3, 1, 3000), { fps: undefined, detections: undefined }, 'counters that went back');
-  rates.update([], 4000);
-  assert.equal(look(50, 5, 5000).fps, undefined, 'it was away meanwhile');
 });
 
 test('the address of the page names the view', () => {
@@ -340,7 +329,7 @@ test('an address comes apart and together', () => {
   }
 });
 
-const door = { name: 'door', url: 'rtsp://admin:***@host/s', transport: 'tcp', detect_url: null, mode: 'annotated', model: null, priority: 1, on_demand: false, enabled: true };
+const door = { name: 'door', url: 'rtsp://admin:***@host/s', transport: 'tcp', detect_url: null, mode: 'annotated', model: null, priority: 1, on_demand: false, enabled: true, persisted: true };
 
 test('a new camera is sent as it was entered', () => {
   const { body } = requestOf({ ...formOf(), name: ' gate ', address: 'rtsp://u:p%40@host/s', mode: 'original' }, undefined);
@@ -352,8 +341,8 @@ test('a new camera is sent as it was entered', () => {
 
 test('a change sends what was changed, and never a password that it does not know', () => {
   assert.deepEqual(requestOf(formOf(door), door).body, {}, 'nothing changed');
-  assert.deepEqual(requestOf({ ...formOf(door), transport: 'udp' }, door).body, { transport: 'udp', persist: true });
-  assert.deepEqual(requestOf({ ...formOf(door), password: 'new one' }, door).body, { url: 'rtsp://admin:new%20one@host/s', persist: true });
+  assert.deepEqual(requestOf({ ...formOf(door), transport: 'udp' }, door).body, { transport: 'udp' });
+  assert.deepEqual(requestOf({ ...formOf(door), password: 'new one' }, door).body, { url: 'rtsp://admin:new%20one@host/s' });
   assert.deepEqual(requestOf({ ...formOf(door), user: '' }, door).body.url, 'rtsp://host/s', 'without a user there is no password');
   for (const change of [{ address: 'rtsp://other/s' }, { user: 'root' }]) {
     assert.equal(requestOf({ ...formOf(door), ...change }, door).problem.field, 'password', JSON.stringify(change));
@@ -361,7 +350,15 @@ test('a change sends what was changed, and never a password that it does not kno
   const sub = { ...door, detect_url: 'rtsp://admin:***@host/sub' };
   assert.deepEqual(requestOf(formOf(sub), sub).body, {}, 'a hidden part that was not touched stays');
   assert.equal(requestOf({ ...formOf(sub), detect_url: 'rtsp://admin:***@host/sub2' }, sub).problem.field, 'detect_url');
-  assert.deepEqual(requestOf({ ...formOf(sub), detect_url: '' }, sub).body, { detect_url: null, persist: true });
+  assert.deepEqual(requestOf({ ...formOf(sub), detect_url: '' }, sub).body, { detect_url: null });
+});
+
+test('whether a camera is kept is told only where it changes', () => {
+  assert.deepEqual(requestOf({ ...formOf(door), persist: false }, door).body, { persist: false });
+  const passing = { ...door, persisted: false };
+  assert.deepEqual(requestOf(formOf(passing), passing).body, {});
+  assert.deepEqual(requestOf({ ...formOf(passing), persist: true }, passing).body, { persist: true });
+  assert.equal(formOf(undefined, false).persist, false, 'where nothing can be kept, nothing is asked for');
 });
 
 test('what is missing is said by its field', () => {

@@ -27,8 +27,8 @@ const camera = (name) => `/api/v1/cameras/${encodeURIComponent(name)}`;
 /** Every stream with its state and its counters. */
 export const streams = async () => (await request('/api/v1/streams')).streams ?? [];
 
-/** Every camera with its configuration; passwords are not in it. */
-export const cameras = async () => (await request('/api/v1/cameras')).cameras ?? [];
+/** `cameras`: every camera with its configuration, passwords not in it; `can_persist`: whether one can be kept. */
+export const cameras = () => request('/api/v1/cameras');
 
 /** Adds a camera. */
 export const addCamera = (config) => request('/api/v1/cameras', json('POST', config));

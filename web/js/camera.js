@@ -38,8 +38,8 @@ export function joinAddress({ address, user, password }) {
   return `${scheme}${credentials}@${rest}`;
 }
 
-/** The fields of the form for a camera, or for a new one. */
-export function formOf(camera) {
+/** The fields of the form for a camera, or for a new one; a new one is kept where that is possible. */
+export function formOf(camera, canPersist = true) {
   const { address, user, hidden } = splitAddress(camera?.url);
   return {
     name: camera?.name ?? '',
@@ -53,7 +53,7 @@ export function formOf(camera) {
     model: camera?.model ?? '',
     priority: String(camera?.priority ?? 1),
     on_demand: camera?.on_demand ?? false,
-    persist: true,
+    persist: canPersist && (camera ? Boolean(camera.persisted) : true),
   };
 }
 
@@ -110,6 +110,6 @@ export function requestOf(entered, camera) {
     if (had ? had[key] !== value : value !== null) body[key] = value;
   }
   if (!before) body.name = form.name.trim();
-  if (form.persist && (!before || Object.keys(body).length > 0)) body.persist = true;
+  if (before ? form.persist !== Boolean(camera.persisted) : form.persist) body.persist = form.persist;
   return { body };
 }

@@ -5,8 +5,13 @@ import { formOf, requestOf } from './camera.js';
 import { describe } from './problems.js';
 
 const ORIGINS = {
-  config: 'This camera stands in the configuration file, which stays as it is.',
-  flag: 'This camera was named by a flag when the server started.',
+  config: 'This camera stands in the configuration file, which stays as it is: a change here lasts until the server starts again.',
+  flag: 'This camera was named by a flag when the server started: a change here lasts until it starts again.',
+};
+
+const AGAIN = {
+  config: 'It stands in the configuration file, and is back at the next start.',
+  flag: 'It was named by a flag, and is back at the next start.',
 };
 
 const words = (problem) => problem.detail || describe(problem).text;
@@ -35,10 +40,10 @@ export class CameraDialog extends EventTarget {
     });
   }
 
-  /** Opens the dialog for a camera as the API gave it, or for a new one. */
-  open(camera) {
+  /** Opens the dialog for a camera as the API gave it, or for a new one. `canPersist`: whether the server can keep it. */
+  open(camera, canPersist) {
     this.#camera = camera;
-    const fields = formOf(camera);
+    const fields = formOf(camera, canPersist);
     const { elements } = this.form;
     for (const [name, value] of Object.entries(fields)) {
       const field = elements[name];
@@ -49,6 +54,7 @@ export class CameraDialog extends EventTarget {
     this.title.textContent = camera ? `Edit ${camera.name}` : 'Add a camera';
     this.button.textContent = camera ? 'Save' : 'Add';
     elements.name.closest('.field').hidden = Boolean(camera);
+    elements.persist.closest('label').hidden = !canPersist;
     elements.password.placeholder = fields.hidden ? 'unchanged' : '';
     this.form.querySelector('details').open = Boolean(camera && (camera.detect_url || camera.model || camera.on_demand || (camera.priority ?? 1) !== 1));
     say(this.note, ORIGINS[camera?.origin]);
@@ -113,7 +119,7 @@ export class RemoveDialog extends EventTarget {
     this.#name = name;
     this.title.textContent = `Remove ${name}?`;
     const watching = viewers > 0 ? `${viewers} ${viewers === 1 ? 'viewer loses' : 'viewers lose'} the picture. ` : '';
-    const again = ORIGINS[origin] ? `${ORIGINS[origin]} It is back at the next start.` : 'The camera itself is not touched.';
+    const again = AGAIN[origin] ?? 'The camera itself is not touched.';
     this.note.textContent = watching + again;
     say(this.problem, undefined);
     this.dialog.showModal();

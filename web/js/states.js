@@ -1,4 +1,4 @@
-// The state of a stream in words, and its figures between two looks. No browser is needed here.
+// The state of a stream in words. No browser is needed here.
 
 const KINDS = { camera: 'Camera', whip: 'WHIP', offer: 'Webcam' };
 
@@ -35,15 +35,14 @@ export const kindOf = (stream) => KINDS[stream.kind] ?? 'Stream';
  * A stream's state in words.
  * @param {object} stream as `GET /api/v1/streams` gives it
  * @param {number} ageMs how long ago it was asked for
- * @param {number|undefined} fps frames a second that came in since the look before
  * @returns {{state: string, word: string, tone: string, detail: string}} detail: why, and what comes next; may be empty
  */
-export function describeState(stream, ageMs = 0, fps = undefined) {
+export function describeState(stream, ageMs = 0) {
   const camera = stream.camera;
   if (!camera) {
-    // A publisher has no supervisor: its frames tell.
-    if (fps === undefined || fps > 0) return { state: 'live', word: 'Live', tone: 'live', detail: '' };
-    return { state: 'stalled', word: 'No signal', tone: 'bad', detail: 'No frame comes from the publisher.' };
+    // A publisher has no supervisor: what stands in its picture tells.
+    if (!stream.no_signal) return { state: 'live', word: 'Live', tone: 'live', detail: '' };
+    return { state: 'stalled', word: 'No signal', tone: 'bad', detail: 'Nothing comes from the publisher.' };
   }
   const { word, tone, hint = '' } = STATES[camera.state] ?? { word: String(camera.state ?? 'Unknown'), tone: 'idle' };
   const reason = camera.last_error ?? '';
@@ -76,32 +75,6 @@ export function summary(states) {
     [count(({ state }) => state === 'disabled'), 'paused'],
   ];
   return parts.filter(([number]) => number > 0).map(([number, what]) => `${number} ${what}`).join(' · ');
-}
-
-/** Rates of a stream, from its counters at two looks. A counter that went back belongs to a new stream. */
-export class Rates {
-  #before = new Map();
-
-  /**
-   * @param {object[]} streams @param {number} now milliseconds
-   * @returns {Map<string, {fps: number|undefined, detections: number|undefined}>} by name, a second
-   */
-  update(streams, now) {
-    const rates = new Map();
-    const seen = new Map();
-    for (const stream of streams) {
-      const before = this.#before.get(stream.name);
-      const seconds = before ? (now - before.at) / 1000 : 0;
-      const rate = (key) => {
-        const count = stream[key] - before?.[key];
-        return seconds > 0.2 && count >= 0 ? count / seconds : undefined;
-      };
-      rates.set(stream.name, { fps: rate('frames_in'), detections: rate('detections') });
-      seen.set(stream.name, { at: now, frames_in: stream.frames_in, detections: stream.detections });
-    }
-    this.#before = seen;
-    return rates;
-  }
 }
 
 /** What the page's address asks for: `#/`, `#/streams`, `#/streams/NAME`, `#/streams/NAME?video=original`. */

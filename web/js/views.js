@@ -2,7 +2,7 @@
 
 import * as api from './api.js';
 import { CameraDialog, RemoveDialog, words } from './dialogs.js';
-import { Rates, route, watchAddress } from './states.js';
+import { route, watchAddress } from './states.js';
 import { remembered } from './theme.js';
 import { Wall } from './wall.js';
 import { Watch } from './watch.js';
@@ -16,19 +16,26 @@ const KINDS = ['annotated', 'original'];
 
 const $ = (id) => document.getElementById(id);
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
-const rates = new Rates();
 const cameraDialog = new CameraDialog(document);
 const removeDialog = new RemoveDialog(document);
 
 let view;
 let streams = [];
-let told = new Map();
 let toldAt = 0;
 let pollTimer;
 let polling = false;
 let pictures = KINDS.includes(remembered.get('sightline.wall')) ? remembered.get('sightline.wall') : 'annotated';
 
 const actions = {
+  async add() {
+    try {
+      const { can_persist: canPersist } = await api.cameras();
+      cameraDialog.open(undefined, canPersist);
+      complain(undefined);
+    } catch (problem) {
+      complain(words(problem));
+    }
+  },
   async pause(name, paused, button) {
     button.disabled = true;
     try {
@@ -44,7 +51,7 @@ const actions = {
   async edit(name) {
     try {
       const camera = await cameraOf(name);
-      if (camera) cameraDialog.open(camera);
+      if (camera) cameraDialog.open(camera, camera.canPersist);
       complain(undefined);
     } catch (problem) {
       complain(words(problem));
@@ -58,8 +65,9 @@ const actions = {
 
 // A camera's configuration, flat, as the dialogs have it.
 async function cameraOf(name) {
-  const camera = (await api.cameras()).find((one) => one.name === name);
-  return camera && { ...camera, ...camera.config };
+  const { cameras, can_persist: canPersist } = await api.cameras();
+  const camera = cameras.find((one) => one.name === name);
+  return camera && { ...camera.config, name, origin: camera.origin, persisted: camera.persisted, canPersist: canPersist && camera.origin === 'api' };
 }
 
 const wall = new Wall(document, {
@@ -138,7 +146,6 @@ async function poll() {
   try {
     streams = (await api.streams()).sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
     toldAt = performance.now();
-    told = rates.update(streams, toldAt);
     away(false);
     tell();
   } catch {
@@ -159,8 +166,8 @@ function tell() {
   const age = performance.now() - toldAt;
   $('nav-count').textContent = String(streams.length);
   $('nav-count').hidden = streams.length === 0;
-  if (view.view === 'wall') wall.show(streams, told, age);
-  if (view.view === 'watch') watch.tell(streams.find(({ name }) => name === view.stream), told.get(view.stream), age);
+  if (view.view === 'wall') wall.show(streams, age);
+  if (view.view === 'watch') watch.tell(streams.find(({ name }) => name === view.stream), age);
 }
 
 document.addEventListener('visibilitychange', () => {
@@ -180,7 +187,7 @@ for (const choice of document.querySelectorAll('input[name="wall-video"]')) {
     wall.refresh();
   });
 }
-for (const id of ['wall-add', 'wall-empty-add']) $(id).addEventListener('click', () => cameraDialog.open());
+for (const id of ['wall-add', 'wall-empty-add']) $(id).addEventListener('click', actions.add);
 cameraDialog.addEventListener('saved', () => poll());
 removeDialog.addEventListener('removed', ({ detail }) => {
   if (view.view === 'watch' && view.stream === detail.name) location.hash = '#/streams';

@@ -101,7 +101,7 @@ export class Wall {
   }
 
   /** Shows what the server told `ageMs` ago. */
-  show(streams, rates, ageMs) {
+  show(streams, ageMs) {
     const names = new Set(streams.map(({ name }) => name));
     for (const [name, tile] of this.#tiles) {
       if (names.has(name)) continue;
@@ -121,7 +121,7 @@ export class Wall {
       }
       if (tile.item !== place) this.list.insertBefore(tile.item, place);
       else place = place.nextElementSibling;
-      states.push(tile.show(stream, rates.get(stream.name) ?? {}, ageMs));
+      states.push(tile.show(stream, ageMs));
       this.#ask(tile);
     }
     this.list.dataset.many = String(streams.length > 6);
@@ -183,8 +183,8 @@ class Tile {
     this.#shown = undefined;
   }
 
-  show(stream, { fps, detections }, ageMs) {
-    const state = describeState(stream, ageMs, fps);
+  show(stream, ageMs) {
+    const state = describeState(stream, ageMs);
     this.state = state.state;
     this.item.dataset.tone = state.tone;
     this.item.dataset.state = state.state;
@@ -194,8 +194,8 @@ class Tile {
     this.detail.hidden = !state.detail;
     const { viewers = 0, camera } = stream;
     const figures = [
-      [state.tone === 'live' ? figure(fps) : undefined, 'fps'],
-      [state.tone === 'live' ? figure(detections) : undefined, 'detections/s'],
+      [state.tone === 'live' ? figure(stream.input_fps) : undefined, 'fps'],
+      [state.tone === 'live' ? figure(stream.detection_fps) : undefined, 'detections/s'],
       [viewers > 0 ? String(viewers) : undefined, viewers === 1 ? 'viewer' : 'viewers'],
       [camera?.restarts > 0 ? String(camera.restarts) : undefined, camera?.restarts === 1 ? 'restart' : 'restarts'],
       [state.tone !== 'live' && state.state !== 'stalled' ? span(sinceLastFrame(stream, ageMs)) : undefined, 'since the last frame'],

@@ -144,12 +144,12 @@ export class Watch {
   }
 
   /** What the server says of the stream, `ageMs` ago; undefined when it knows of none of this name. */
-  tell(stream, rates, ageMs) {
-    this.#stream = stream && { stream, fps: rates?.fps, ageMs };
+  tell(stream, ageMs) {
+    this.#stream = stream && { stream, ageMs };
     this.#showState();
     if (stream) this.tools.show(stream);
     this.get('tools').hidden = stream?.kind !== 'camera';
-    if (stream) this.#showSource(stream, rates ?? {}, ageMs);
+    if (stream) this.#showSource(stream, ageMs);
   }
 
   #said;
@@ -158,7 +158,7 @@ export class Watch {
   #showState() {
     const { stage } = this;
     const known = this.#stream;
-    const state = known && describeState(known.stream, known.ageMs, known.fps);
+    const state = known && describeState(known.stream, known.ageMs);
     if (this.viewer.state === 'live' && state) {
       stage.statusText.textContent = state.word;
       stage.status.dataset.tone = state.tone;
@@ -168,19 +168,21 @@ export class Watch {
     if (this.get('detail').textContent !== detail) this.get('detail').textContent = detail;
   }
 
-  #showSource(stream, { fps, detections }, ageMs) {
-    const { camera, video } = stream;
+  #showSource(stream, ageMs) {
+    const { camera, video, clock } = stream;
     const size = stream.width ? `${stream.width} × ${stream.height}` : undefined;
     const rows = [
       ['Kind', kindOf(stream)],
-      ['Codec', [video?.codec?.toUpperCase?.(), video?.profile].filter(Boolean).join(' ') || undefined],
+      ['Codec', [video?.codec, video?.profile].filter(Boolean).join(' ') || undefined],
       ['Size', size],
-      ['Frames', fps === undefined ? undefined : `${fps.toFixed(1)} fps`],
-      ['Detections', detections === undefined ? undefined : `${detections.toFixed(1)} /s`],
+      ['Frames', Number.isFinite(stream.input_fps) ? `${stream.input_fps.toFixed(1)} fps` : undefined],
+      ['Detections', Number.isFinite(stream.detection_fps) ? `${stream.detection_fps.toFixed(1)} /s` : undefined],
       ['Viewers', stream.viewers === undefined ? undefined : String(stream.viewers)],
       ['Last frame', span(sinceLastFrame(stream, ageMs))],
       ['Restarts', camera ? String(camera.restarts ?? 0) : undefined],
     ];
+    if (Number.isFinite(clock?.offset_ms)) rows.push(['Clock, at arrival', `${signed(clock.offset_ms, 0)} ms`]);
+    if (clock) rows.push(['Clock drift', `${signed(clock.drift_ppm, 0)} ppm`]);
     const notes = [...(camera?.notes ?? []), ...(video?.why_not ? [video.why_not] : [])].join(' ');
     rows.push(['Notes', notes || undefined]);
     for (const [label, value] of rows) this.#row(label, value);
@@ -248,6 +250,8 @@ export class Watch {
     });
   }
 }
+
+const signed = (value, digits) => `${value > 0 ? '+' : ''}${value.toFixed(digits)}`.replace(/^-0$/, '0');
 
 function figure(place, value) {
   place.textContent = value === undefined ? '–' : value.toFixed(1);
