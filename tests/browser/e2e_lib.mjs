@@ -11,7 +11,7 @@ const FLAGS = [
   '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', `--use-file-for-fake-video-capture=${camera}`,
 ];
 
-export { base };
+export { base, camera };
 
 /** Starts a browser, gives `check` a page, and prints what it returns. */
 export async function run(check) {

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 
+import { compareBoxes } from './compare_boxes.mjs';
 import { PHONE, WIDE, forgiveLoads, open, runChecks, saysOn, server, text } from './page_lib.mjs';
 import { sampleStreams } from './page_mock_streams.mjs';
 
@@ -25,39 +26,6 @@ const until = async (test) => {
     await new Promise((again) => setTimeout(again, 20));
   }
 };
-
-// In the page: for some shown frames, where the white square is in the video, and where the box stands over it.
-async function compareBoxes({ count, videoId, boxesId }) {
-  const video = document.getElementById(videoId);
-  const boxes = document.getElementById(boxesId);
-  const canvas = new OffscreenCanvas(1, 1);
-  const c = canvas.getContext('2d', { willReadFrequently: true });
-  const centre = (data, width, hit) => {
-    let [sum, number] = [0, 0];
-    for (let x = 0; x < width; x += 1) {
-      if (!hit(data[4 * x], data[4 * x + 1], data[4 * x + 2], data[4 * x + 3])) continue;
-      sum += x;
-      number += 1;
-    }
-    return number > 0 ? sum / number : undefined;
-  };
-  const errors = [];
-  let seen = 0;
-  while (seen < count) {
-    await new Promise((shown) => video.requestVideoFrameCallback(shown));
-    // The page's own callback stands before this one.
-    const { videoWidth: width, videoHeight: height } = video;
-    if (boxes.width !== width) continue;
-    Object.assign(canvas, { width, height });
-    c.drawImage(video, 0, 0);
-    const line = Math.round(height / 2);
-    const square = centre(c.getImageData(0, line, width, 1).data, width, (r, g, b) => r > 180 && g > 180 && b > 180);
-    const box = centre(boxes.getContext('2d').getImageData(0, line, width, 1).data, width, (r, g, b, a) => a > 100);
-    seen += 1;
-    if (square !== undefined && box !== undefined) errors.push(box - square);
-  }
-  return { seen, errors, width: video.videoWidth };
-}
 
 function boxesFit({ seen, errors, width }) {
   assert.equal(width, 480);
