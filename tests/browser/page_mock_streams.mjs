@@ -38,6 +38,7 @@ export class MockStreams {
     this.list = [];
     this.refuse = undefined;
     this.canPersist = true;
+    this.token = undefined;
     this.bodies = [];
     this.left = [];
     this.pictures = [];
@@ -99,6 +100,7 @@ export class MockStreams {
     } else if ((found = part(/^\/whep\/([^/]+)$/))) {
       const offer = await text();
       if (this.refuse) return refused(this.refuse.status, 'mock', this.refuse.message), true;
+      if (this.token && request.headers.authorization !== `Bearer ${this.token}`) return refused(401, 'unauthorized', 'a token, please'), true;
       const stream = this.find(found[0]);
       if (!stream) return refused(404, 'not_found', `there is no stream ${found[0]}; GET /api/v1/streams lists them`), true;
       const answer = await this.whep({ sdp: offer, video: searchParams.get('video'), audio: stream.audio ?? false, captured: stream.captured });

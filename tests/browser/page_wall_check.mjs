@@ -252,6 +252,21 @@ const checks = {
     return page;
   },
 
+  async 'a server that asks for a token is given one'() {
+    streams.list = sampleStreams(1);
+    streams.token = 'word';
+    const page = await open('/#/streams/front-door');
+    await saysOn(page, 'watch-veil-title', /asks for its token/);
+    for (const [word, after] of [['wrong', /asks for its token/], ['word', /^front-door$/]]) {
+      await page.locator('input[name=token]').fill(word);
+      await page.keyboard.press('Enter');
+      await saysOn(page, word === 'word' ? 'watch-name' : 'watch-veil-title', after);
+    }
+    await watching(page);
+    forgiveLoads(page);
+    return page;
+  },
+
   async 'the stream’s own trouble is told beside its picture'() {
     streams.list = sampleStreams(1);
     const page = await open('/#/streams/front-door');
@@ -351,5 +366,5 @@ const checks = {
 
 await runChecks(checks, () => {
   Object.assign(server.behave, { down: false });
-  Object.assign(streams, { list: [], refuse: undefined, pictureMs: 0, pictures: [], most: 0, bodies: [] });
+  Object.assign(streams, { list: [], refuse: undefined, token: undefined, pictureMs: 0, pictures: [], most: 0, bodies: [] });
 });

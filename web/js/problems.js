@@ -44,8 +44,8 @@ const TEXTS = {
     after: 'The page tries again by itself.',
   },
   unauthorized: {
-    title: 'The server wants to know who you are',
-    text: 'It takes viewers with a token only.',
+    title: 'The server asks for its token',
+    text: 'Viewers send the one that stands in its configuration ([server] bearer_token).',
     after: '',
   },
   'camera-refused': {

@@ -55,7 +55,15 @@ export class Watch {
       if (detail.state === 'live') this.list.clear('Nothing found in this frame.');
       if (detail.state !== 'live') this.#silence();
       stage.show(detail.state, detail);
+      get('token').hidden = detail.problem?.kind !== 'unauthorized';
+      if (!get('token').hidden) stage.veilAction.hidden = true;
       this.#showState();
+    });
+    get('token').addEventListener('submit', (event) => {
+      event.preventDefault();
+      viewer.token = event.target.elements.token.value.trim();
+      event.target.reset();
+      viewer.start(this.name, this.video);
     });
     viewer.addEventListener('losing', () => stage.freeze());
     viewer.addEventListener('video', ({ detail }) => {

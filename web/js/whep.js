@@ -16,12 +16,12 @@ export function whepAddress(stream, video) {
  * @returns {Promise<{sdp: string, resource: string|undefined}>} the answer, and the address that ends what it began
  * @throws {Problem}
  */
-export async function postOffer(address, sdp, { fetch = globalThis.fetch, base = globalThis.document?.baseURI } = {}) {
+export async function postOffer(address, sdp, { token, fetch = globalThis.fetch, base = globalThis.document?.baseURI } = {}) {
   let response;
   try {
     response = await fetch(address, {
       method: 'POST',
-      headers: { 'content-type': 'application/sdp' },
+      headers: { 'content-type': 'application/sdp', ...bearer(token) },
       body: sdp,
       cache: 'no-store',
       signal: AbortSignal.timeout(TIMEOUT_MS),
@@ -37,9 +37,11 @@ export async function postOffer(address, sdp, { fetch = globalThis.fetch, base =
   return { sdp: text, resource };
 }
 
+const bearer = (token) => (token ? { authorization: `Bearer ${token}` } : {});
+
 /** Ends a viewer's session; survives the page that asks. The server also notices by itself, so a failure is nobody's loss. */
-export function deleteResource(resource, { fetch = globalThis.fetch } = {}) {
-  if (resource) fetch(resource, { method: 'DELETE', keepalive: true }).catch(() => {});
+export function deleteResource(resource, { token, fetch = globalThis.fetch } = {}) {
+  if (resource) fetch(resource, { method: 'DELETE', keepalive: true, headers: bearer(token) }).catch(() => {});
 }
 
 function viewProblem(status, text, retryAfter) {
@@ -51,7 +53,7 @@ function viewProblem(status, text, retryAfter) {
   }
   const detail = body?.error?.message;
   if (status === 404) return new Problem('no-stream', { detail });
-  if (status === 401) return new Problem('unauthorized', { detail });
+  if (status === 401) return new Problem('unauthorized');
   // Neither publisher nor name is ours to wait for: the server says what is in the way.
   if (status === 409) return new Problem('not-now', { detail, retry: true, waitMs: 2000 });
   return httpProblem(status, body, retryAfter);
@@ -60,6 +62,8 @@ function viewProblem(status, text, retryAfter) {
 /** Events of `Link`, and `video` {stream}, `audio` {stream}: a track has come; audio only once there is some to hear. */
 export class Viewer extends Link {
   #resource;
+  /** What a server that asks for one is told; it lasts as long as the page. */
+  token;
 
   /** Watches a stream, and comes back by itself until `stop`. */
   start(name, video) {
@@ -88,9 +92,9 @@ export class Viewer extends Link {
     });
     const { sdp } = await this.describe(pc);
     if (!current()) return;
-    const answer = await postOffer(whepAddress(this.name, this.video), sdp);
+    const answer = await postOffer(whepAddress(this.name, this.video), sdp, { token: this.token });
     if (!current()) {
-      deleteResource(answer.resource);
+      deleteResource(answer.resource, { token: this.token });
       return;
     }
     this.#resource = answer.resource;
@@ -98,7 +102,7 @@ export class Viewer extends Link {
   }
 
   farewell() {
-    deleteResource(this.#resource);
+    deleteResource(this.#resource, { token: this.token });
     this.#resource = undefined;
   }
 
