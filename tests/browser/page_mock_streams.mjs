@@ -74,7 +74,7 @@ export class MockStreams {
     } else if (pathname === '/api/v1/cameras' && request.method === 'GET') {
       const cameras = this.list.filter(({ kind }) => kind === 'camera');
       const shown = cameras.map(({ name, camera, config: { origin = 'api', persist = false, ...config } = {} }) => ({
-        name, origin, config: { ...config, url: redacted(config.url) }, status: camera, persisted: persist,
+        name, origin, ...config, url: redacted(config.url), status: camera, persisted: persist,
       }));
       json(200, { cameras: shown, can_persist: this.canPersist });
     } else if (pathname === '/api/v1/cameras') {

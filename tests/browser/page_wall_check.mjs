@@ -158,7 +158,7 @@ const checks = {
     await page.getByRole('button', { name: 'Resume front-door' }).click();
     await shows(page, 'front-door', 'Live');
     await page.getByRole('button', { name: 'Remove front-door' }).click();
-    assert.match(await text(page, 'remove-note'), /3 viewers lose the picture.*back at the next start/);
+    await saysOn(page, 'remove-note', /3 viewers lose the picture.*back at the next start/);
     await page.locator('#remove-cancel').click();
     assert.equal(await tile(page, 'front-door').count(), 1);
     await page.getByRole('button', { name: 'Remove front-door' }).click();

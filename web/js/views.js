@@ -63,11 +63,12 @@ const actions = {
   },
 };
 
-// A camera's configuration, flat, as the dialogs have it.
+// A camera as the API has it, its configuration among the rest.
 async function cameraOf(name) {
   const { cameras, can_persist: canPersist } = await api.cameras();
   const camera = cameras.find((one) => one.name === name);
-  return camera && { ...camera.config, name, origin: camera.origin, persisted: camera.persisted, canPersist: canPersist && camera.origin === 'api' };
+  // What stands in the file or was given as a flag is kept nowhere else.
+  return camera && { ...camera, canPersist: canPersist && camera.origin === 'api' };
 }
 
 const wall = new Wall(document, {
