@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { BoxTimeline, OLDEST_MS, moved, rtpSpan } from '../../web/js/boxes.js';
 import { formOf, joinAddress, requestOf, splitAddress } from '../../web/js/camera.js';
 import { FrameJoin } from '../../web/js/join.js';
+import { presentationOf } from '../../web/js/latency.js';
 import { describeState, route, span, summary, watchAddress } from '../../web/js/states.js';
 import { ThumbLoader } from '../../web/js/thumbs.js';
 import { ServerClock, ledgerSum } from '../../web/js/viewing.js';
@@ -148,6 +149,11 @@ test('the server’s clock is taken from the quickest ping', () => {
   assert.equal(clock.best.offset, 1001);
   for (let n = 0; n < 10; n += 1) clock.push(8, 2000);
   assert.equal(clock.best.offset, 2000, 'an old ping is forgotten');
+});
+
+test('a frame is presented at the next refresh, and at no later frame’s time', () => {
+  const at = (expectedDisplayTime) => presentationOf({ presentationTime: 1000, expectedDisplayTime });
+  assert.deepEqual([1016, 1000, 990, undefined, 1050, 1498].map(at), [1016, 1000, 1000, 1000, 1050, 1000]);
 });
 
 test('a ledger without its last stage is no sum', () => {

@@ -243,7 +243,14 @@ export class LatencyMeter {
   }
 }
 
-/** When a frame stood on the screen by the browser's knowledge: never before it was handed to the compositor. */
-export function presentationOf(metadata) {
-  return Math.max(metadata.presentationTime, metadata.expectedDisplayTime ?? 0);
+/** No screen's refreshes are further apart, in milliseconds. */
+const LONGEST_REFRESH_MS = 50;
+
+/**
+ * When a frame stood on the screen by the browser's knowledge: never before it was handed to the compositor. At a few frames
+ * a second Chromium now and then tells the time of a whole frame later, which is no refresh of a screen, and not taken.
+ */
+export function presentationOf({ presentationTime, expectedDisplayTime = 0 }) {
+  const refresh = expectedDisplayTime - presentationTime;
+  return refresh > 0 && refresh <= LONGEST_REFRESH_MS ? expectedDisplayTime : presentationTime;
 }
