@@ -5,21 +5,21 @@
 //! memory per session, and CPU at rest; then the same pictures with a detector that works for 40 ms on each, for a minute.
 //! `-- --seconds N` sets the length of each run but the last (default 10).
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sightline::decode::VideoDecoder;
-use sightline::encode::{Config, Encoder, H264Encoder};
-use sightline::media::{AccessUnit, FramePool, KeyframeRequest, VideoCodec};
-
+#[path = "support/floor.rs"]
+mod floor;
+#[path = "support/process.rs"]
+mod process;
 #[path = "support/publisher.rs"]
 mod publisher;
 #[path = "support/slow.rs"]
 mod slow;
 
+use floor::floor;
+use process::Server;
 use publisher::{Clip, Report, publish, quantile};
 
 const FPS: u32 = 30;
@@ -41,7 +41,7 @@ fn main() {
         let mut ratios = Vec::new();
         for pair in 1..=PAIRS {
             // Turn about, so that a drift of the machine's speed favours neither.
-            let floor = floor(&clip, length);
+            let floor = floor(&clip.units, FPS, length);
             let report = runtime.block_on(publish(&server.url, Arc::clone(&clip), FPS, length));
             let added = after_warm_up(&report);
             let of = |values: &[f64], share| quantile(values.iter().copied(), share);
@@ -126,100 +126,4 @@ fn main() {
 fn after_warm_up(report: &Report) -> Vec<f64> {
     let first = report.frames.first().map_or(Duration::ZERO, |seen| seen.at);
     report.frames.iter().filter(|seen| seen.at > first + Duration::from_millis(1500)).map(|seen| seen.added).collect()
-}
-
-/// Decode and encode of the same frames, one after the other on one thread, at the same pace: in milliseconds.
-fn floor(clip: &Clip, length: Duration) -> Vec<f64> {
-    let mut decoder = VideoDecoder::h264(FramePool::new(), KeyframeRequest::ignored()).expect("a decoder");
-    let mut encoder = H264Encoder::new(Config::default());
-    let begin = Instant::now();
-    let mut times = Vec::new();
-    let mut next = begin;
-    for (n, data) in clip.units.iter().cycle().enumerate() {
-        if begin.elapsed() >= length {
-            break;
-        }
-        next += Duration::from_secs(1) / FPS;
-        thread::sleep(next.saturating_duration_since(Instant::now()));
-        let now = Instant::now();
-        let unit = AccessUnit {
-            codec: VideoCodec::H264,
-            data: data.clone(),
-            rtp_timestamp: u32::try_from(n).expect("a short run").wrapping_mul(3000),
-            idr: n % clip.units.len() == 0,
-            first_packet: now,
-            last_packet: now,
-            captured: None,
-        };
-        let picture = decoder.decode(&unit).expect("it decodes").expect("a picture for each unit");
-        encoder.encode(&picture.picture, n == 0).expect("it encodes");
-        if begin.elapsed() > Duration::from_millis(1500) {
-            times.push(now.elapsed().as_secs_f64() * 1000.0);
-        }
-    }
-    times
-}
-
-/// The server as a process of its own, ended when dropped.
-struct Server {
-    child: Child,
-    url: String,
-    model: String,
-}
-
-impl Server {
-    fn start(more: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sightline"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--udp-port", "0", "--log-format", "json"])
-            .args(more)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let (mut url, mut model) = (None, String::new());
-        while url.is_none() {
-            let line = lines.next().expect("the server runs").expect("text");
-            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            if let Some(name) = event["model"].as_str() {
-                name.clone_into(&mut model);
-            }
-            let text = event["message"].as_str().unwrap_or_default();
-            url = text
-                .split(' ')
-                .find(|word| word.starts_with("http://"))
-                .map(|word| word.trim_end_matches('/').to_owned());
-        }
-        thread::spawn(move || lines.for_each(drop));
-        Self { child, url: url.expect("found above"), model }
-    }
-
-    fn proc(&self, file: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("Linux")
-    }
-
-    fn rss_mb(&self) -> f64 {
-        let status = self.proc("status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
-        line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).expect("a number") / 1024.0
-    }
-
-    /// User and system time over `window`, as a share of one core in percent.
-    fn cpu_share(&self, window: Duration) -> f64 {
-        let ticks = || {
-            let stat = self.proc("stat");
-            let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-            fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime")
-        };
-        let before = ticks();
-        thread::sleep(window);
-        // The kernel counts in hundredths of a second.
-        (ticks() - before) / window.as_secs_f64()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
