@@ -42,4 +42,16 @@ pub enum SourceError {
         /// What is missing or contradicts itself.
         reason: String,
     },
+    /// A camera's address cannot be used. The message never quotes it: it may hold a password.
+    #[error("the camera's address cannot be used: {0}")]
+    Address(String),
+    /// A connection to a camera failed or ended: the supervisor tries again.
+    #[error("{0}")]
+    Camera(String),
+    /// The camera refuses user or password.
+    #[error("the camera refuses access: {0}")]
+    Unauthorized(String),
+    /// The camera answers, and gives nothing that can be used.
+    #[error("{0}")]
+    UnsupportedCamera(String),
 }
