@@ -48,6 +48,9 @@ pub enum SourceError {
     /// A connection to a camera failed or ended: the supervisor tries again.
     #[error("{0}")]
     Camera(String),
+    /// The other side is there, and does not answer in time.
+    #[error("{0}")]
+    Silent(String),
     /// The camera refuses user or password.
     #[error("the camera refuses access: {0}")]
     Unauthorized(String),

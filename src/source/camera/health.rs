@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// What the supervisor of a camera is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -91,6 +91,7 @@ pub struct CameraHealth(Arc<Shared>);
 struct Shared {
     cell: Mutex<Cell>,
     refused: Notify,
+    states: watch::Sender<CameraState>,
 }
 
 #[derive(Debug, Default)]
@@ -129,11 +130,62 @@ impl CameraHealth {
         self.cell().disabled = !enabled;
     }
 
+    /// The state as the supervisor changes it, for who wants to wait for one.
+    #[must_use]
+    pub fn states(&self) -> watch::Receiver<CameraState> {
+        self.0.states.subscribe()
+    }
+
     /// The pipeline cannot use what the camera sends: the connection is closed, the state becomes `unsupported` for
     /// `reason`, and the camera is asked again, seldom.
     pub fn refuse(&self, reason: String) {
         self.cell().refusal = Some(reason);
         self.0.refused.notify_one();
+    }
+
+    /// The next refusal's reason. One that comes while nobody asks is kept.
+    pub(super) async fn refusal(&self) -> String {
+        loop {
+            if let Some(reason) = self.cell().refusal.take() {
+                return reason;
+            }
+            self.0.refused.notified().await;
+        }
+    }
+
+    pub(super) fn show(&self, state: CameraState, restarts: u64, retry_at: Option<Instant>) {
+        let mut cell = self.cell();
+        cell.status.state = state;
+        cell.status.restarts = restarts;
+        cell.retry_at = retry_at;
+        drop(cell);
+        self.0.states.send_if_modified(|shown| std::mem::replace(shown, state) != state);
+    }
+
+    /// Notes what went wrong; true unless it is what went wrong before.
+    pub(super) fn fail(&self, reason: String) -> bool {
+        self.cell().status.last_error.replace(reason.clone()) != Some(reason)
+    }
+
+    /// A connection stands: what was said about the one before is over, but for its last error.
+    pub(super) fn open(&self, notes: Vec<String>) {
+        let mut cell = self.cell();
+        cell.status.notes = notes;
+        cell.status.clock_skew_ms = None;
+        // Meant for the connection before.
+        cell.refusal = None;
+    }
+
+    pub(super) fn frame(&self, now: Instant) {
+        self.cell().last_frame = Some(now);
+    }
+
+    /// A report's way only makes the camera's clock look earlier than it is: of the reports of a connection, the one that was
+    /// fastest counts.
+    pub(super) fn skew(&self, milliseconds: i64) {
+        let mut cell = self.cell();
+        cell.status.clock_skew_ms =
+            Some(cell.status.clock_skew_ms.map_or(milliseconds, |known| known.max(milliseconds)));
     }
 
     fn cell(&self) -> MutexGuard<'_, Cell> {
@@ -143,4 +195,39 @@ impl CameraHealth {
 
 fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_words_of_the_api() {
+        for state in CameraState::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.name());
+        }
+    }
+
+    #[test]
+    fn a_paused_camera_is_disabled_whatever_it_was() {
+        let health = CameraHealth::new();
+        health.show(CameraState::Backoff, 3, Some(Instant::now()));
+        health.set_enabled(false);
+        let status = health.status();
+        assert_eq!((status.state, status.retry_in_ms, status.restarts), (CameraState::Disabled, None, 3));
+        health.set_enabled(true);
+        assert_eq!(health.status().state, CameraState::Backoff);
+        assert!(health.status().retry_in_ms.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_waits_for_who_asks() {
+        let health = CameraHealth::new();
+        health.refuse("High 10".into());
+        assert_eq!(health.refusal().await, "High 10");
+        let (asking, said) = (health.clone(), health.clone());
+        let asking = tokio::spawn(async move { asking.refusal().await });
+        said.refuse("again".into());
+        assert_eq!(asking.await.unwrap(), "again");
+    }
 }

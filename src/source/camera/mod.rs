@@ -4,12 +4,21 @@
 //! belong here: pictures, viewers, who needs a camera (that comes in as [`Demand`]), and what a stream shows meanwhile.
 
 mod address;
+mod connection;
 mod health;
+mod http;
+mod looped;
+mod mjpeg;
+mod multipart;
+mod rtsp;
+mod supervise;
+mod supervisor;
 
 use serde::{Deserialize, Serialize};
 
 pub use address::Address;
 pub use health::{CameraHealth, CameraState, CameraStatus};
+pub use supervise::supervise;
 
 use crate::media::{AccessUnit, AudioCodec, AudioPacket, VideoCodec};
 

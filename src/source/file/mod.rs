@@ -145,12 +145,22 @@ impl H264File {
 
     /// The access units in decoding order.
     pub fn units(&self) -> impl ExactSizeIterator<Item = FileUnit> + '_ {
-        self.movie.units.iter().map(|unit| FileUnit {
+        self.movie.units.iter().map(|unit| self.read(unit))
+    }
+
+    /// One access unit by its place in decoding order.
+    #[must_use]
+    pub fn unit(&self, place: usize) -> Option<FileUnit> {
+        self.movie.units.get(place).map(|unit| self.read(unit))
+    }
+
+    fn read(&self, unit: &Unit) -> FileUnit {
+        FileUnit {
             data: self.unit_data(unit),
             rtp_timestamp: unit.rtp_timestamp,
             decode_time: unit.decode_time,
             idr: unit.idr,
-        })
+        }
     }
 
     fn unit_data(&self, unit: &Unit) -> Bytes {
