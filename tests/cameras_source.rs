@@ -1,5 +1,10 @@
 //! Cameras of every kind against the supervisor: GStreamer's RTSP server, a small HTTP server, a file, and none at all.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use http_auth::{PasswordClient, PasswordParams};
@@ -8,8 +13,6 @@ use sightline::media::{AccessUnit, AudioCodec, AudioPacket, FramePool, KeyframeR
 use sightline::source::camera::{
     CameraEvent, CameraHealth, CameraSource, CameraState, Demand, Description, Transport, supervise,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -344,49 +347,70 @@ async fn a_file_plays_for_ever_at_its_own_rate() {
 
 #[tokio::test]
 async fn garbage_costs_its_own_camera_only() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let noise = tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let bytes: Vec<u8> = (0..4096).map(|_| rand::random()).collect();
-            let _ = stream.write_all(&bytes).await;
-        }
+    let noise = TcpServer::start(|stream| {
+        let bytes: Vec<u8> = (0..4096).map(|_| rand::random()).collect();
+        let _ = stream.write_all(&bytes);
     });
     let camera = Camera::start(&["live:h264"]);
     let mut good = Supervised::start(&camera.url("", "live"));
     for scheme in ["rtsp", "http"] {
-        let bad = Supervised::start(&format!("{scheme}://127.0.0.1:{port}/x"));
+        let bad = Supervised::start(&format!("{scheme}://127.0.0.1:{}/x", noise.port));
         let error = bad.state(CameraState::Backoff).await;
         assert!(!error.is_empty() && !error.contains('\n'), "{error:?}");
         assert!(!bad.task.is_finished());
     }
     good.units(10).await;
-    noise.abort();
 }
 
-/// An HTTP camera: takes one request at a time, `answer` says what to it.
-async fn http_camera(answer: fn(&str) -> Vec<u8>) -> (u16, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let task = tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let request = request(&mut stream).await;
+/// A TCP server that speaks to one client after the other; ends when dropped.
+struct TcpServer {
+    port: u16,
+    ending: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl TcpServer {
+    fn start(speak: impl Fn(&mut TcpStream) + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let ending = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&ending);
+        let thread = thread::spawn(move || {
+            for stream in listener.incoming() {
+                if ended.load(Ordering::Acquire) {
+                    return;
+                }
+                speak(&mut stream.unwrap());
+            }
+        });
+        Self { port, ending, thread: Some(thread) }
+    }
+
+    /// An HTTP camera: one request on each connection, `answer` says what to it.
+    fn http(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> Self {
+        Self::start(move |stream| {
+            let request = request(stream);
             // A probe says nothing.
             if !request.is_empty() {
-                let _ = stream.write_all(&answer(&request)).await;
+                let _ = stream.write_all(&answer(&request));
             }
-        }
-    });
-    (port, task)
+        })
+    }
 }
 
-async fn request(stream: &mut TcpStream) -> String {
+impl Drop for TcpServer {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Release);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        let _ = self.thread.take().map(thread::JoinHandle::join);
+    }
+}
+
+fn request(stream: &mut TcpStream) -> String {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         let mut bytes = [0; 1024];
-        match stream.read(&mut bytes).await {
+        match stream.read(&mut bytes) {
             Ok(0) | Err(_) => break,
             Ok(count) => request.extend_from_slice(&bytes[..count]),
         }
@@ -472,7 +496,8 @@ async fn images_pushed_over_http_come_with_either_password_scheme() {
         ("basic", basic, "admin:s3cret@"),
         ("digest and chunks", digest, "admin:s3cret@"),
     ] {
-        let (port, server) = http_camera(answer).await;
+        let server = TcpServer::http(answer);
+        let port = server.port;
         let mut supervised = Supervised::start(&format!("http://{user}127.0.0.1:{port}/video?x=1"));
         assert_eq!(supervised.opened().await.codec, VideoCodec::Jpeg, "{name}");
         let units = supervised.units(3).await;
@@ -484,13 +509,12 @@ async fn images_pushed_over_http_come_with_either_password_scheme() {
         assert!(units[0].rtp_timestamp != units[1].rtp_timestamp);
         supervised.lost().await;
         assert!(supervised.state(CameraState::Backoff).await.contains("closed"), "{name}");
-        server.abort();
     }
     for (user, answer) in [("admin:n0tth1s@", digest as fn(&str) -> Vec<u8>), ("", basic)] {
-        let (port, server) = http_camera(answer).await;
+        let server = TcpServer::http(answer);
+        let port = server.port;
         let supervised = Supervised::start(&format!("http://{user}127.0.0.1:{port}/video?x=1"));
         assert!(!supervised.state(CameraState::Unauthorized).await.contains("n0tth1s"));
-        server.abort();
     }
 }
 
@@ -502,20 +526,9 @@ async fn an_http_answer_that_is_no_stream_is_named() {
         ("HTTP/1.1 500 Oops\r\n\r\n", CameraState::Backoff, "500"),
         ("HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n", CameraState::Unsupported, "image/jpeg"),
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let server = tokio::spawn(async move {
-            loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                // A probe says nothing.
-                if !request(&mut stream).await.is_empty() {
-                    let _ = stream.write_all(answer.as_bytes()).await;
-                }
-            }
-        });
-        let supervised = Supervised::start(&format!("http://127.0.0.1:{port}/x"));
+        let server = TcpServer::http(move |_| answer.as_bytes().to_vec());
+        let supervised = Supervised::start(&format!("http://127.0.0.1:{}/x", server.port));
         let error = supervised.state(state).await;
         assert!(error.contains(said), "{error}");
-        server.abort();
     }
 }
