@@ -107,9 +107,13 @@ impl Address {
     fn secrets(&self) -> Vec<String> {
         let (Place::Rtsp(url) | Place::Http(url)) = &self.place else { return Vec::new() };
         let (before_at, rest) = misplaced(behind_authority(url));
-        let parameters = rest.split(SEPARATORS).filter_map(|segment| segment.get(secret_at(segment)?..));
+        let parameters = rest.split(SEPARATORS).chain(self.whole.split(SEPARATORS));
+        let parameters = parameters.filter_map(|segment| segment.get(secret_at(segment)?..));
+        // As it was typed: `Url` cuts and encodes a password that is not written as it should be.
+        let typed = self.whole.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+        let typed = typed.and_then(|(user, _)| user.split_once(':')).map(|(_, password)| password);
         let mut secrets: Vec<String> =
-            url.password().into_iter().chain(before_at).chain(parameters).map(str::to_owned).collect();
+            url.password().into_iter().chain(before_at).chain(typed).chain(parameters).map(str::to_owned).collect();
         secrets.extend(secrets.clone().iter().map(|secret| percent_decoded(secret)));
         secrets.retain(|secret| secret.len() >= 3);
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
