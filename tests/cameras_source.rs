@@ -308,7 +308,7 @@ async fn sender_reports_date_the_pictures() {
         }
     };
     // Camera and test share a clock.
-    let off = SystemTime::now().duration_since(captured).map_or_else(|early| early.duration(), |late| late);
+    let off = SystemTime::now().duration_since(captured).unwrap_or_else(|early| early.duration());
     assert!(off < Duration::from_secs(2), "{off:?}");
     let skew = supervised.health.status().clock_skew_ms.expect("a measured skew");
     assert!(skew.abs() < 2000, "{skew} ms");
@@ -325,8 +325,8 @@ async fn nobody_who_needs_it_closes_the_connection_and_somebody_opens_it_at_once
     let asked = Instant::now();
     supervised.demand.send(Demand { open: true, watched: true }).unwrap();
     supervised.opened().await;
+    assert!(asked.elapsed() < Duration::from_secs(1), "open again after {:?}", asked.elapsed());
     supervised.unit().await;
-    assert!(asked.elapsed() < Duration::from_secs(3), "open again after {:?}", asked.elapsed());
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::multipart::{Multipart, Part};
 use crate::media::{AccessUnit, VIDEO_CLOCK_HZ, VideoCodec};
 use crate::source::SourceError;
 
-const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 16 << 10;
 
 /// A camera that sends images.
 pub(super) struct MjpegSession {
