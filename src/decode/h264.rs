@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use super::nal::{NAL_IDR, NAL_SLICE, NAL_SPS, Sps, bounded, is_b_slice, nal_tails, nal_type};
 use super::native::{Native, UNBUFFERED_PROFILE};
 use super::reorder::Reorder;
-use super::{DecodeError, Decoder, Picture};
+use super::{DecodeError, Decoder, Picture, range};
+use crate::media::nal::{self, IDR, SLICE, bounded, is_b_slice, nal_tails, nal_type};
+use crate::media::sps::Sps;
 use crate::media::{AccessUnit, FramePool, MAX_ACCESS_UNIT_BYTES};
 
 /// How deep a stream is taken to reorder that may, and does not say how deep: two is a pyramid of B slices.
@@ -14,7 +15,8 @@ const GUESSED_DEPTH: u32 = 2;
 /// Such a stream without a B slice among so many pictures is taken to have none, and is delayed no longer.
 const PICTURES_OF_DOUBT: u32 = 15;
 
-/// An H.264 decoder: Baseline without FMO, Main and High, 4:2:0 at 8 bits, progressive.
+/// An H.264 decoder: Baseline without FMO, Main and High, 4:2:0 at 8 bits, progressive. A stream of full range comes out in
+/// limited range.
 ///
 /// A stream without B slices gives each picture with its own access unit. Where pictures are reordered they come out in
 /// the order of presentation, by their RTP timestamps, behind as many others as the SPS announces. Where it announces
@@ -28,6 +30,7 @@ pub struct H264Decoder {
     reorder: Reorder,
     /// Pictures so far of a stream that does not say whether it reorders; `None` once that is known.
     without_b_slice: Option<u32>,
+    full_range: bool,
     units: u64,
     /// The native decoder is to be made anew at the next IDR: nothing of before may come out any more.
     stale: bool,
@@ -54,6 +57,7 @@ impl H264Decoder {
             rewritten: Vec::new(),
             reorder: Reorder::default(),
             without_b_slice: None,
+            full_range: false,
             units: 0,
             stale: false,
         })
@@ -64,11 +68,14 @@ impl H264Decoder {
             return Ok(());
         }
         let sps = Sps::parse(unit).ok_or_else(|| DecodeError::Broken("the SPS is unreadable".into()))?;
-        refuse_unsupported(&sps)?;
+        if let Some((what, remedy)) = beyond_openh264(&sps) {
+            return Err(DecodeError::Unsupported(format!("{what} ({remedy})")));
+        }
         let may_reorder = !sps.is_baseline() && sps.max_num_ref_frames >= 2;
         self.without_b_slice = (may_reorder && sps.max_num_reorder_frames.is_none()).then_some(0);
         self.reorder.set_depth(if may_reorder { sps.max_num_reorder_frames.unwrap_or(GUESSED_DEPTH) } else { 0 });
         self.native_sps = if sps.is_baseline() { unit.to_vec() } else { sps.renamed(unit, UNBUFFERED_PROFILE) };
+        self.full_range = sps.full_range;
         self.stale |= !self.sps.is_empty();
         self.sps = unit.to_vec();
         Ok(())
@@ -123,7 +130,10 @@ impl Decoder for H264Decoder {
             _ => &unit.data[..],
         };
         match self.native.decode(data, self.units, pool) {
-            Ok(Some((name, picture))) if name == self.units => {
+            Ok(Some((name, mut picture))) if name == self.units => {
+                if self.full_range {
+                    range::limit(&mut picture);
+                }
                 let AccessUnit { rtp_timestamp, first_packet, last_packet, captured, .. } = *unit;
                 let picture = Picture { picture, rtp_timestamp, first_packet, last_packet, captured };
                 self.doubt(contents.b_slice);
@@ -145,11 +155,11 @@ fn inspect(data: &[u8]) -> Contents {
     let mut contents = Contents::default();
     for tail in nal_tails(data) {
         match nal_type(tail) {
-            NAL_SPS => {
+            Some(nal::SPS) => {
                 let start = data.len() - tail.len();
                 contents.sps = Some(start..start + bounded(tail).len());
             }
-            NAL_SLICE | NAL_IDR => {
+            Some(SLICE | IDR) => {
                 contents.picture = true;
                 contents.b_slice = is_b_slice(tail);
                 break;
@@ -160,19 +170,19 @@ fn inspect(data: &[u8]) -> Contents {
     contents
 }
 
-fn refuse_unsupported(sps: &Sps) -> Result<(), DecodeError> {
-    let what = if !sps.frame_mbs_only {
-        "interlaced H.264 (set the camera to progressive)".into()
+/// What openh264 cannot take in a stream, with what its owner can do, or `None`.
+pub(super) fn beyond_openh264(sps: &Sps) -> Option<(String, &'static str)> {
+    if !sps.progressive {
+        Some(("interlaced H.264".into(), "set the camera to progressive"))
     } else if sps.bit_depth != 8 {
-        format!("H.264 with {} bits a sample (set the camera to 8)", sps.bit_depth)
+        Some((format!("H.264 with {} bits a sample", sps.bit_depth), "set the camera to 8 bits"))
     } else if sps.chroma_format_idc > 1 {
-        "H.264 with more chroma than 4:2:0 (set the camera to 4:2:0)".into()
+        Some(("H.264 with more chroma than 4:2:0".into(), "set the camera to 4:2:0"))
     } else if !matches!(sps.profile_idc, 66 | 77 | 88 | 100) {
-        format!("H.264 profile {} (set the camera to Baseline, Main or High)", sps.profile_idc)
+        Some((format!("H.264 profile {}", sps.profile_idc), "set the camera to Baseline, Main or High"))
     } else {
-        return Ok(());
-    };
-    Err(DecodeError::Unsupported(what))
+        None
+    }
 }
 
 #[cfg(test)]

@@ -226,11 +226,11 @@ fn reordered_units(sps: Option<&[u8]>) -> Vec<AccessUnit> {
     for tail in nal_tails(B_SLICES) {
         let nal = bounded(tail);
         match nal_type(nal) {
-            9 => units.push((Vec::new(), false)),
-            NAL_IDR => units.last_mut().unwrap().1 = true,
+            Some(nal::AUD) => units.push((Vec::new(), false)),
+            Some(IDR) => units.last_mut().unwrap().1 = true,
             _ => {}
         }
-        let nal = sps.filter(|_| nal_type(nal) == NAL_SPS).unwrap_or(nal);
+        let nal = sps.filter(|_| nal_type(nal) == Some(nal::SPS)).unwrap_or(nal);
         units.last_mut().unwrap().0.extend([&[0, 0, 0, 1], nal].concat());
     }
     assert_eq!(units.len(), SHOWN_AT.len());

@@ -5,14 +5,19 @@
 //! from, what is dropped under load (nothing is, before the decoder), and what becomes of the pictures.
 
 mod h264;
-mod nal;
+mod info;
+mod jpeg;
+mod kind;
 mod native;
+mod range;
 mod reorder;
 mod video;
 
 use std::time::{Instant, SystemTime};
 
 pub use h264::H264Decoder;
+pub use info::StreamInfo;
+pub use jpeg::MjpegDecoder;
 pub use video::{DecodeStats, VideoDecoder};
 
 use crate::media::{AccessUnit, FramePool, I420Frame};
@@ -20,7 +25,7 @@ use crate::media::{AccessUnit, FramePool, I420Frame};
 /// A decoded picture with the timing of the access unit that it came from.
 #[derive(Debug)]
 pub struct Picture {
-    /// The pixels, in a buffer of the stream's pool.
+    /// The pixels, limited range, in a buffer of the stream's pool.
     pub picture: I420Frame,
     /// The source's RTP timestamp of this very picture, 90 kHz.
     pub rtp_timestamp: u32,

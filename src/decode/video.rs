@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
-use super::{DecodeError, Decoder, H264Decoder, Picture};
-use crate::media::{AccessUnit, FramePool, IDR_INTERVAL, KeyframeRequest, VIDEO_CLOCK_HZ};
+use super::info::Inspector;
+use super::kind::Kind;
+use super::{DecodeError, Decoder, Picture, StreamInfo};
+use crate::media::{AccessUnit, FramePool, KeyframeGate, KeyframeRequest, VIDEO_CLOCK_HZ, VideoCodec};
 
 /// A picture this far behind the last one shown is not late: the source began a new count.
 const TIMESTAMP_JUMP: u32 = 10 * VIDEO_CLOCK_HZ;
@@ -25,31 +27,46 @@ pub struct DecodeStats {
 
 /// Decodes a stream so that no picture with a missing reference is ever shown.
 ///
-/// After a loss or an error nothing comes out until an IDR decodes. The first request for a keyframe goes up at once,
-/// further ones every [`IDR_INTERVAL`] while none comes.
+/// It serves every codec, each unit by its own, and makes its decoder anew where the codec changes. After a loss or an error
+/// nothing comes out until an IDR decodes. The first request for a keyframe goes up at once, further ones every
+/// [`IDR_INTERVAL`](crate::media::IDR_INTERVAL) while none comes.
 pub struct VideoDecoder {
-    decoder: Box<dyn Decoder>,
+    decoder: Option<(Kind, Box<dyn Decoder>)>,
+    inspector: Inspector,
+    codec: Option<VideoCodec>,
     pool: FramePool,
     keyframes: KeyframeRequest,
     waiting: bool,
-    asked: Option<Instant>,
+    gate: KeyframeGate,
     shown: Option<u32>,
     stats: DecodeStats,
 }
 
 impl VideoDecoder {
-    /// A policy over `decoder`: pictures are taken from `pool`, keyframes asked of `keyframes`.
+    /// A decoder that is made when the first unit tells which: pictures are taken from `pool`, keyframes asked of
+    /// `keyframes`.
     #[must_use]
-    pub fn new(decoder: Box<dyn Decoder>, pool: FramePool, keyframes: KeyframeRequest) -> Self {
-        Self { decoder, pool, keyframes, waiting: true, asked: None, shown: None, stats: DecodeStats::default() }
+    pub fn new(pool: FramePool, keyframes: KeyframeRequest) -> Self {
+        Self {
+            decoder: None,
+            inspector: Inspector::default(),
+            codec: None,
+            pool,
+            keyframes,
+            waiting: true,
+            gate: KeyframeGate::default(),
+            shown: None,
+            stats: DecodeStats::default(),
+        }
     }
 
-    /// A decoder of H.264 streams.
+    /// The same with the decoder of H.264 made at once, so that a first picture does not wait for it.
     ///
     /// # Errors
     /// [`DecodeError::Failed`] when the codec cannot be initialised.
     pub fn h264(pool: FramePool, keyframes: KeyframeRequest) -> Result<Self, DecodeError> {
-        Ok(Self::new(Box::new(H264Decoder::new()?), pool, keyframes))
+        let decoder = Some((Kind::OpenH264, Kind::OpenH264.make()?));
+        Ok(Self { decoder, ..Self::new(pool, keyframes) })
     }
 
     /// Takes every access unit of the stream in decoding order and gives the picture that is due, if any.
@@ -58,17 +75,12 @@ impl VideoDecoder {
     /// [`DecodeError::Broken`] has been counted and a keyframe asked for: go on with the next unit. Any other error ends
     /// the stream ([`DecodeError::ends_stream`]).
     pub fn decode(&mut self, unit: &AccessUnit) -> Result<Option<Picture>, DecodeError> {
-        if self.waiting && !unit.idr {
-            self.stats.skipped += 1;
-            self.ask(unit.last_packet);
-            return Ok(None);
+        if self.codec.replace(unit.codec).is_some_and(|codec| codec != unit.codec) {
+            self.begin_again();
         }
-        match self.decoder.decode(unit, &self.pool) {
-            Ok(picture) => {
-                self.waiting = false;
-                self.asked = None;
-                Ok(picture.and_then(|picture| self.in_order(picture)))
-            }
+        self.inspector.look(unit);
+        match self.decode_known(unit) {
+            Ok(picture) => Ok(picture.and_then(|picture| self.in_order(picture))),
             Err(error) => {
                 self.stats.broken += 1;
                 if !error.ends_stream() {
@@ -80,6 +92,55 @@ impl VideoDecoder {
         }
     }
 
+    fn decode_known(&mut self, unit: &AccessUnit) -> Result<Option<Picture>, DecodeError> {
+        // What the codec alone rules out is said at the first unit, the rest at the first IDR.
+        let kind = Kind::of(unit.codec, self.inspector.sps().filter(|_| unit.idr))?;
+        if self.waiting && !unit.idr {
+            self.stats.skipped += 1;
+            self.ask(unit.last_packet);
+            return Ok(None);
+        }
+        if unit.idr && self.decoder.as_ref().is_none_or(|(present, _)| *present != kind) {
+            self.decoder = Some((kind, kind.make()?));
+        }
+        let Some((_, decoder)) = &mut self.decoder else { return Ok(None) };
+        let picture = decoder.decode(unit, &self.pool)?;
+        if self.waiting {
+            // The keyframe has come: the next loss asks at once.
+            self.gate = KeyframeGate::default();
+            self.waiting = false;
+        }
+        Ok(picture)
+    }
+
+    /// Begins a new epoch, as after a reconnect: reference pictures, pictures that wait for their turn, and what the stream
+    /// said about itself are forgotten; the next picture is an IDR's, whatever its timestamp. The counts go on.
+    pub fn reset(&mut self) {
+        self.begin_again();
+        self.inspector = Inspector::default();
+        self.gate = KeyframeGate::default();
+        self.codec = None;
+    }
+
+    fn begin_again(&mut self) {
+        self.decoder = None;
+        self.waiting = true;
+        self.shown = None;
+    }
+
+    /// What the stream says about itself, once its headers have come.
+    #[must_use]
+    pub fn info(&self) -> Option<StreamInfo> {
+        self.inspector.info()
+    }
+
+    /// Whether the stream has turned out to reorder its pictures: pictures come out one or two frames later, and a browser
+    /// cannot be sent the stream as it is.
+    #[must_use]
+    pub fn reorders(&self) -> bool {
+        self.info().is_some_and(|info| info.reorders)
+    }
+
     /// Says that a unit of the stream never arrived whole: what follows may refer to it, so the next picture is an IDR.
     pub fn unit_lost(&mut self, now: Instant) {
         self.waiting = true;
@@ -89,7 +150,7 @@ impl VideoDecoder {
     /// At the end of the stream: the next picture that still waits for its turn, until there is none.
     pub fn flush(&mut self) -> Option<Picture> {
         loop {
-            let picture = self.decoder.flush()?;
+            let picture = self.decoder.as_mut().and_then(|(_, decoder)| decoder.flush())?;
             if let Some(picture) = self.in_order(picture) {
                 return Some(picture);
             }
@@ -103,9 +164,8 @@ impl VideoDecoder {
     }
 
     fn ask(&mut self, now: Instant) {
-        let due = self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= IDR_INTERVAL);
-        if due {
-            self.asked = Some(now);
+        self.gate.ask();
+        if self.gate.take(now) {
             self.stats.keyframe_requests += 1;
             self.keyframes.request();
         }
@@ -171,8 +231,9 @@ mod tests {
             let keyframes = KeyframeRequest::new(move || {
                 count.fetch_add(1, Ordering::Relaxed);
             });
-            let script = Scripted(script.into_iter().collect());
-            let decoder = VideoDecoder::new(Box::new(script), FramePool::new(), keyframes);
+            let script = Box::new(Scripted(script.into_iter().collect()));
+            let mut decoder = VideoDecoder::new(FramePool::new(), keyframes);
+            decoder.decoder = Some((Kind::OpenH264, script));
             Self { decoder, asked, start: Instant::now() }
         }
 

@@ -1,17 +1,23 @@
 //! The shared words of the house: what flows between the rooms, and the time it carries.
 //!
-//! Belongs here: plain data that two or more rooms exchange, and the arithmetic of media time. Does not belong here:
+//! Belongs here: plain data that two or more rooms exchange, the arithmetic of media time, and what the headers of a coded
+//! stream say. Does not belong here:
 //! anything that does I/O, names a vendor crate, or knows the order of the pipeline. This room imports nothing of ours.
 
 mod access_unit;
 mod audio;
+pub(crate) mod bits;
 mod clock;
 mod detection;
 mod frame;
+pub mod h265;
+pub mod jpeg;
 mod keyframe;
 mod ledger;
+pub mod nal;
 mod rtp_packet;
 mod slot;
+pub mod sps;
 
 pub use access_unit::{AccessUnit, MAX_ACCESS_UNIT_BYTES, VideoCodec};
 pub use audio::{AudioCodec, AudioPacket};

@@ -5,9 +5,9 @@
 
 mod error;
 pub mod file;
-pub mod nal;
 pub mod publisher;
 pub mod rtp;
-pub mod sps;
 
 pub use error::SourceError;
+
+pub use crate::media::{nal, sps};

@@ -1,5 +1,7 @@
 //! H.264 NAL units in an Annex B byte stream: finding them, and what their first bytes say (ITU-T H.264 §7.3.1, Annex B).
 
+use super::bits::Bits;
+
 /// Coded slice of a picture that is not an IDR (`nal_unit_type` 1, Table 7-1).
 pub const SLICE: u8 = 1;
 /// Coded slice of an IDR picture.
@@ -64,10 +66,8 @@ impl<'a> NalUnits<'a> {
             let next = find_start_code(self.stream, begin);
             self.begin = next.map_or(self.stream.len(), |at| at + 3);
             let nal = self.stream.get(begin..next.unwrap_or(self.stream.len()))?;
-            // A NAL unit never ends in a zero byte (§7.4.1): what stands there is `trailing_zero_8bits`, or the first
-            // byte of a four-byte start code.
-            let len = nal.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-            if let Some(nal) = nal.get(..len).filter(|nal| !nal.is_empty()) {
+            let nal = trimmed(nal);
+            if !nal.is_empty() {
                 return Some((begin, nal));
             }
         }
@@ -98,8 +98,46 @@ fn find_start_code(stream: &[u8], from: usize) -> Option<usize> {
     None
 }
 
+/// The NAL units of an Annex B byte stream, each from its header to the end of the *stream*: whoever reads only headers
+/// does not search a slice of many kilobytes for its end. [`bounded`] cuts a unit at its own.
+pub fn nal_tails(annex_b: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            at = find_start_code(annex_b, at)? + 3;
+            let tail = annex_b.get(at..)?;
+            // Nothing but zeros up to the next start code, or the end: an empty unit.
+            if !matches!(tail, [] | [0] | [0, 0] | [0, 0, 0 | 1, ..]) {
+                return Some(tail);
+            }
+        }
+    })
+}
+
+/// The unit at the beginning of a tail, without the zero bytes that trail it.
+#[must_use]
+pub fn bounded(tail: &[u8]) -> &[u8] {
+    let end = find_start_code(tail, 0).unwrap_or(tail.len());
+    trimmed(tail.get(..end).unwrap_or_default())
+}
+
+/// A NAL unit never ends in a zero byte (§7.4.1): what stands there is `trailing_zero_8bits`, or the first byte of a
+/// four-byte start code.
+fn trimmed(nal: &[u8]) -> &[u8] {
+    let len = nal.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    nal.get(..len).unwrap_or_default()
+}
+
+/// Whether a slice NAL unit holds a B slice (§7.4.3, `slice_type` 1 or 6).
+#[must_use]
+pub fn is_b_slice(nal: &[u8]) -> bool {
+    let mut bits = Bits::new(nal.get(1..).unwrap_or_default());
+    let slice_type = bits.ue().and_then(|_first_macroblock| bits.ue());
+    matches!(slice_type, Some(1 | 6))
+}
+
 /// Appends one NAL unit behind a start code.
-pub(super) fn put_nal(out: &mut bytes::BytesMut, nal: &[u8]) {
+pub(crate) fn put_nal(out: &mut bytes::BytesMut, nal: &[u8]) {
     out.extend_from_slice(&START_CODE);
     out.extend_from_slice(nal);
 }
@@ -135,9 +173,19 @@ mod tests {
 
     #[test]
     fn a_stream_without_start_codes_has_no_nal_units() {
-        for stream in [&[][..], &[0], &[0, 0], &[1, 2, 3, 4], &[0, 0, 1], &[0, 0, 1, 0, 0, 1]] {
+        for stream in [&[][..], &[0], &[0, 0], &[1, 2, 3, 4], &[0, 0, 1], &[0, 0, 1, 0, 0, 1], &[0, 0, 1, 0, 0]] {
             assert_eq!(nal_units(stream).count(), 0, "{stream:?}");
+            assert_eq!(nal_tails(stream).count(), 0, "{stream:?}");
         }
+    }
+
+    #[test]
+    fn slice_types_are_read_from_the_slice_header() {
+        // first_mb_in_slice 0 = "1"; slice_type 5, 6, 7 = "00110", "00111", "0001000"
+        assert!(!is_b_slice(&[0x41, 0b1001_1000]));
+        assert!(is_b_slice(&[0x01, 0b1001_1100]));
+        assert!(!is_b_slice(&[0x65, 0b1000_1000]));
+        assert!(!is_b_slice(&[0x41]));
     }
 
     proptest! {
@@ -153,7 +201,8 @@ mod tests {
                 stream.extend_from_slice(nal);
                 stream.resize(stream.len() + zeros, 0);
             }
-            prop_assert_eq!(nal_units(&stream).map(<[u8]>::to_vec).collect::<Vec<_>>(), nals);
+            prop_assert_eq!(nal_units(&stream).map(<[u8]>::to_vec).collect::<Vec<_>>(), nals.clone());
+            prop_assert_eq!(nal_tails(&stream).map(|tail| bounded(tail).to_vec()).collect::<Vec<_>>(), nals);
         }
 
         #[test]
@@ -163,6 +212,10 @@ mod tests {
                 prop_assert_eq!(&stream[at..at + nal.len()], nal);
                 prop_assert_eq!(&stream[at - 3..at], &[0, 0, 1]);
                 prop_assert!(!nal.windows(3).any(|w| w == [0, 0, 1]));
+            }
+            for tail in nal_tails(&stream) {
+                prop_assert!(stream.ends_with(tail) && !bounded(tail).windows(3).any(|w| w == [0, 0, 1]));
+                let _ = is_b_slice(tail);
             }
         }
     }
