@@ -9,6 +9,9 @@ use sightline::decode::VideoDecoder;
 use sightline::encode::{Config, Encoder, H264Encoder};
 use sightline::media::{AccessUnit, BBox, Detection, FramePool, I420Frame, KeyframeRequest, Plane, VideoCodec};
 
+#[cfg(not(feature = "ffmpeg"))]
+#[path = "support/coded.rs"]
+mod coded;
 #[path = "support/scene.rs"]
 mod scene;
 
@@ -126,4 +129,22 @@ fn save(picture: &I420Frame, path: &Path) {
         image::Rgb(rgb.map(|value| value.clamp(0.0, 255.0) as u8))
     });
     image.save(path).unwrap();
+}
+
+#[cfg(not(feature = "ffmpeg"))]
+#[test]
+fn a_stream_that_needs_ffmpeg_ends_with_what_it_is_and_what_to_do() {
+    for (stream, what) in [
+        (coded::H265, "H.265 (set the camera to H.264"),
+        (coded::INTERLACED, "interlaced H.264 (set the camera to progressive"),
+        (coded::HIGH_10, "H.264 with 10 bits a sample (set the camera to 8 bits"),
+        (coded::HIGH_422, "H.264 with more chroma than 4:2:0 (set the camera to 4:2:0"),
+    ] {
+        let mut decoder = VideoDecoder::new(FramePool::new(), KeyframeRequest::ignored());
+        let error = decoder.decode(&coded::units(stream, 1)[0]).unwrap_err();
+        assert!(error.ends_stream());
+        assert_eq!(error.to_string(), format!("unsupported video: {what}, or build with `--features ffmpeg`)"));
+        assert!(decoder.info().is_some_and(|info| info.codec == stream.codec && info.width == 320), "{what}");
+    }
+    assert_eq!(sightline::decode::ffmpeg_version(), None);
 }

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use ::openh264::OpenH264API;
-use ::openh264::encoder::{BitRate, Encoder, EncoderConfig, FrameRate, FrameType, Profile, QpRange, RateControlMode};
+use ::openh264::encoder::{
+    BitRate, Encoder, EncoderConfig, FrameRate, FrameType, Profile, QpRange, RateControlMode, VuiConfig,
+};
 use ::openh264::formats::YUVSlices;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -283,4 +285,74 @@ fn a_loss_among_b_slices_resumes_at_the_next_idr_without_old_pictures() {
     let resumed = pictures.iter().position(|&at| at >= 12 * 3000).unwrap();
     assert_eq!(pictures[resumed..], (12..24).map(|n| n * 3000).collect::<Vec<u32>>());
     assert!(pictures[..resumed].iter().all(|&at| at <= 3 * 3000), "{pictures:?}");
+}
+
+#[test]
+fn what_a_stream_is_stands_in_its_headers() {
+    let mut decoder = decoder();
+    assert_eq!((decoder.info(), decoder.reorders()), (None, false));
+    let units = reordered_units(None);
+    decoder.decode(&units[0]).unwrap();
+    let info = decoder.info().unwrap();
+    assert_eq!((info.codec, info.profile, info.level), (VideoCodec::H264, "High", Some(1.0)));
+    assert_eq!((info.width, info.height, info.bit_depth, info.interlaced), (64, 48, 8, false));
+    assert!(!decoder.reorders(), "no B slice yet");
+    shown(&mut decoder, &units[1..]);
+    assert!(decoder.reorders());
+    decoder.reset();
+    assert_eq!((decoder.info(), decoder.reorders()), (None, false));
+    shown(&mut decoder, &baseline().units(3, 320, 240));
+    let info = decoder.info().unwrap();
+    assert_eq!((info.profile, info.width, info.height, info.reorders), ("Constrained Baseline", 320, 240, false));
+}
+
+#[test]
+fn a_stream_may_change_its_codec_and_change_back() {
+    let mut camera = baseline();
+    let mut units = camera.units(2, 320, 240);
+    let image = include_bytes!("../../tests/data/jpeg/420.jpg").to_vec();
+    units.push(AccessUnit { codec: VideoCodec::Jpeg, ..unit(image, 6000, true) });
+    units.push(camera.unit(320, 240));
+    camera.encoder.force_intra_frame();
+    units.push(AccessUnit { rtp_timestamp: 12_000, ..camera.unit(320, 240) });
+    let mut decoder = decoder();
+    assert_eq!(
+        shown(&mut decoder, &units),
+        [0, 3000, 6000, 12_000],
+        "the unit behind the change has lost its reference"
+    );
+}
+
+#[test]
+fn a_stream_of_another_epoch_resumes_at_its_idr() {
+    let units = reordered_units(None);
+    let mut decoder = decoder();
+    shown(&mut decoder, &units[..6]);
+    decoder.reset();
+    assert!(decoder.flush().is_none(), "no picture of before");
+    let mut pictures = shown(&mut decoder, &units);
+    pictures.extend(std::iter::from_fn(|| decoder.flush()).map(|picture| picture.rtp_timestamp));
+    assert_eq!(pictures, (0..24).map(|n| n * 3000).collect::<Vec<u32>>());
+}
+
+#[test]
+fn full_range_comes_out_in_limited_range() {
+    let units = |full_range| {
+        let vui = VuiConfig::bt709().full_range(full_range);
+        Camera::new(EncoderConfig::new().profile(Profile::Main).vui(vui)).units(3, 320, 240)
+    };
+    let (plain, said) = (units(false), units(true));
+    let (mut as_it_is, mut limited) = (decoder(), decoder());
+    for (plain, said) in plain.iter().zip(&said) {
+        let full = as_it_is.decode(plain).unwrap().unwrap().picture;
+        let limited = limited.decode(said).unwrap().unwrap().picture;
+        for (plane, scale, centre, base) in
+            [(Plane::Y, 219.0, 0.0, 16.0), (Plane::U, 224.0, 128.0, 128.0), (Plane::V, 224.0, 128.0, 128.0)]
+        {
+            for (&full, &limited) in full.plane(plane).iter().zip(limited.plane(plane)) {
+                let wanted = base + (f64::from(full) - centre) * scale / 255.0;
+                assert!((f64::from(limited) - wanted).abs() <= 0.5, "{plane:?}: {full} became {limited}");
+            }
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! Motion JPEG by zune-jpeg: every access unit is one image (ITU-T T.81), and stands alone.
 
 use zune_jpeg::JpegDecoder;
-use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
@@ -38,6 +37,11 @@ impl MjpegDecoder {
     fn picture(&mut self, image: &[u8], pool: &FramePool) -> Result<I420Frame, DecodeError> {
         let headers = Headers::read(image).ok_or_else(|| broken("its headers are damaged"))?;
         let (width, height) = checked_size(&headers, image.len())?;
+        if !headers.is_sequential_or_progressive() || headers.bits != 8 {
+            let (process, bits) = (headers.process(), headers.bits);
+            let what = format!("JPEG, {process}, {bits} bits a sample (set the camera to baseline JPEG)");
+            return Err(DecodeError::Unsupported(what));
+        }
         if !ends(image.get(headers.scan..).unwrap_or_default()) {
             return Err(broken("the image is cut off"));
         }
@@ -51,7 +55,7 @@ impl MjpegDecoder {
         let options = DecoderOptions::default().set_strict_mode(true).set_max_width(MAX_SIDE).set_max_height(MAX_SIDE);
         let mut codec =
             JpegDecoder::new_with_options(ZCursor::new(image), options.jpeg_set_out_colorspace(ColorSpace::YCbCr));
-        codec.decode_headers().map_err(|error| refused(&error))?;
+        codec.decode_headers().map_err(|error| broken(&error.to_string()))?;
         let (space, samples) = match codec.input_colorspace() {
             Some(ColorSpace::Luma) => (ColorSpace::Luma, 1),
             Some(ColorSpace::YCbCr) => (ColorSpace::YCbCr, 3),
@@ -63,7 +67,7 @@ impl MjpegDecoder {
         let options = codec.options().jpeg_set_out_colorspace(space);
         codec.set_options(options);
         self.pixels.resize(width * height * samples, 0);
-        codec.decode_into(&mut self.pixels).map_err(|error| refused(&error))?;
+        codec.decode_into(&mut self.pixels).map_err(|error| broken(&error.to_string()))?;
         let mut frame = pool.frame(width, height);
         if space == ColorSpace::Luma {
             range::from_luma(&self.pixels, &mut frame);
@@ -91,15 +95,6 @@ impl Decoder for MjpegDecoder {
 
 fn broken(why: &str) -> DecodeError {
     DecodeError::Broken(format!("JPEG: {why}"))
-}
-
-fn refused(error: &DecodeErrors) -> DecodeError {
-    match error {
-        DecodeErrors::Unsupported(_) => DecodeError::Unsupported(
-            "JPEG that is lossless or in arithmetic coding (set the camera to baseline JPEG)".into(),
-        ),
-        error => broken(&error.to_string()),
-    }
 }
 
 /// Whether the coded data runs to its end-of-image marker. Inside a scan `ff d9` cannot stand (§B.1.1.5); zeros or a line

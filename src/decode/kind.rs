@@ -12,6 +12,9 @@ pub(super) enum Kind {
     OpenH264,
     /// Motion JPEG.
     Jpeg,
+    /// What the others cannot take.
+    #[cfg(feature = "ffmpeg")]
+    Ffmpeg(VideoCodec),
 }
 
 impl Kind {
@@ -24,13 +27,20 @@ impl Kind {
             VideoCodec::Jpeg => Ok(Self::Jpeg),
             VideoCodec::H264 => match sps.and_then(beyond_openh264) {
                 None => Ok(Self::OpenH264),
-                Some((what, remedy)) => Self::by_ffmpeg(&what, remedy),
+                Some((what, remedy)) => Self::by_ffmpeg(codec, &what, remedy),
             },
-            VideoCodec::H265 => Self::by_ffmpeg("H.265", "set the camera to H.264"),
+            VideoCodec::H265 => Self::by_ffmpeg(codec, "H.265", "set the camera to H.264"),
         }
     }
 
-    fn by_ffmpeg(what: &str, remedy: &str) -> Result<Self, DecodeError> {
+    #[cfg(feature = "ffmpeg")]
+    #[allow(clippy::unnecessary_wraps)] // the build without it has no such decoder
+    fn by_ffmpeg(codec: VideoCodec, _what: &str, _remedy: &str) -> Result<Self, DecodeError> {
+        Ok(Self::Ffmpeg(codec))
+    }
+
+    #[cfg(not(feature = "ffmpeg"))]
+    fn by_ffmpeg(_codec: VideoCodec, what: &str, remedy: &str) -> Result<Self, DecodeError> {
         Err(DecodeError::Unsupported(format!("{what} ({remedy}, or build with `--features ffmpeg`)")))
     }
 
@@ -42,6 +52,17 @@ impl Kind {
         Ok(match self {
             Self::OpenH264 => Box::new(H264Decoder::new()?),
             Self::Jpeg => Box::new(MjpegDecoder::new()),
+            #[cfg(feature = "ffmpeg")]
+            Self::Ffmpeg(codec) => Box::new(super::FfmpegDecoder::new(codec)?),
         })
     }
+}
+
+/// The FFmpeg that decodes what the other decoders cannot; `None` where it is not built in (cargo feature `ffmpeg`).
+#[must_use]
+pub fn ffmpeg_version() -> Option<String> {
+    #[cfg(feature = "ffmpeg")]
+    return Some(super::ffmpeg::version());
+    #[cfg(not(feature = "ffmpeg"))]
+    None
 }

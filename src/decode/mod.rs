@@ -4,20 +4,27 @@
 //! a picture with a missing reference, and ask for a keyframe instead. Does not belong here: where access units come
 //! from, what is dropped under load (nothing is, before the decoder), and what becomes of the pictures.
 
+#[cfg(feature = "ffmpeg")]
+mod ffmpeg;
 mod h264;
 mod info;
 mod jpeg;
 mod kind;
 mod native;
+#[cfg(any(test, feature = "ffmpeg"))]
+mod planes;
 mod range;
 mod reorder;
 mod video;
 
 use std::time::{Instant, SystemTime};
 
+#[cfg(feature = "ffmpeg")]
+pub use ffmpeg::FfmpegDecoder;
 pub use h264::H264Decoder;
 pub use info::StreamInfo;
 pub use jpeg::MjpegDecoder;
+pub use kind::ffmpeg_version;
 pub use video::{DecodeStats, VideoDecoder};
 
 use crate::media::{AccessUnit, FramePool, I420Frame};

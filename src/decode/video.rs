@@ -332,6 +332,33 @@ mod tests {
         assert_eq!(bench.decoder.stats().late, 1);
     }
 
+    #[test]
+    fn a_new_epoch_shows_its_idr_whatever_its_timestamp_and_nothing_before_it() {
+        let mut decoder = VideoDecoder::new(FramePool::new(), KeyframeRequest::ignored());
+        let bench = Bench::new([]);
+        let jpeg = |ms| AccessUnit {
+            codec: VideoCodec::Jpeg,
+            data: Bytes::from_static(include_bytes!("../../tests/data/jpeg/420.jpg")),
+            ..bench.unit(ms, true)
+        };
+        assert!(decoder.decode(&jpeg(5000)).unwrap().is_some());
+        assert!(decoder.decode(&jpeg(4000)).unwrap().is_none(), "late");
+        decoder.reset();
+        assert_eq!(decoder.info(), None);
+        assert!(decoder.decode(&AccessUnit { idr: false, ..jpeg(2000) }).unwrap().is_none());
+        assert!(decoder.decode(&jpeg(3000)).unwrap().is_some());
+        assert_eq!(decoder.stats().decoded, 2, "the counts go on");
+    }
+
+    #[test]
+    fn an_idr_that_does_not_decode_is_asked_for_again_after_a_reset() {
+        let mut bench = Bench::new([]);
+        assert!(!bench.shows(0, false));
+        bench.decoder.reset();
+        assert!(!bench.shows(10, false));
+        assert_eq!(bench.asked(), 2, "another epoch, another request");
+    }
+
     proptest! {
         #[test]
         fn after_a_loss_the_first_picture_is_an_idr(events in prop::collection::vec((0u8..4, any::<bool>()), 1..60)) {

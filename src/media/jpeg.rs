@@ -57,6 +57,12 @@ impl Headers {
         }
     }
 
+    /// Whether it is coded in one of the ways that are in use: Huffman codes, sequential or progressive.
+    #[must_use]
+    pub fn is_sequential_or_progressive(&self) -> bool {
+        matches!(self.frame, 0xc0..=0xc2)
+    }
+
     /// The name of the coding process.
     #[must_use]
     pub fn process(&self) -> &'static str {
