@@ -10,7 +10,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-test build model run test lint unit doc bench clean-data
+.PHONY: help setup setup-test build model run test lint unit ffmpeg doc bench clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ help: ## this list
 setup: ## install what the server needs (nasm, the ONNX Runtime), into .sightline/ where it can
 	@scripts/setup run
 
-setup-test: ## install what the tests need as well (Chromium, playwright-core, aiortc, cargo-nextest)
+setup-test: ## install what the tests need as well (Chromium, playwright-core, aiortc, FFmpeg, cargo-nextest)
 	@scripts/setup test
 
 build: ## the release binary, target/release/sightline
@@ -33,7 +33,7 @@ run: setup ## set up, build, pull the model and serve on http://127.0.0.1:8080 (
 	@exec $(SIGHTLINE) serve $(ARGS)
 
 test: setup-test ## set up, then every check that the project has
-	@$(MAKE) --no-print-directory lint unit doc build
+	@$(MAKE) --no-print-directory lint unit ffmpeg doc build
 	@echo "All checks passed."
 
 lint: ## formatting and clippy, warnings are errors
@@ -45,6 +45,11 @@ unit: ## all tests but those in documentation, the ones in a browser included
 	cargo build --locked --bins --tests --examples
 	$(CARGO_TARGET_DIR)/debug/sightline models pull face
 	SIGHTLINE_REQUIRE_BROWSER=1 cargo nextest run --locked
+
+# In the same target directory, so that only FFmpeg's binding and the crate itself are built again.
+ffmpeg: ## the decoder by FFmpeg: clippy and its tests, with the cargo feature of that name
+	cargo clippy --locked --features ffmpeg --lib --bins --test ffmpeg -- -D warnings
+	cargo nextest run --locked --features ffmpeg --test ffmpeg
 
 doc: ## the examples in the documentation, and the documentation itself
 	cargo test --locked --doc

@@ -34,6 +34,8 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("retina", &["source"]),
     ("openh264", &["decode", "encode"]),
     ("openh264_sys2", &["decode", "encode"]),
+    ("ffmpeg_next", &["decode"]),
+    ("zune_jpeg", &["decode"]),
     ("axum", &["server"]),
     ("tower_http", &["server"]),
     ("imageproc", &["detect", "annotate"]),

@@ -9,10 +9,9 @@ pub mod media;
 pub mod source {
     mod error;
     pub mod file;
-    pub mod nal;
     pub mod rtp;
-    pub mod sps;
 
+    pub use crate::media::{nal, sps};
     pub use error::SourceError;
 }
 

@@ -5,7 +5,7 @@ use sightline::config::{Config, Overrides};
 use sightline::detect::{self, DetectError, Model, Pool};
 use sightline::peer::Engine;
 use sightline::pipeline::{Pipeline, stand_ahead};
-use sightline::{encode, server, telemetry};
+use sightline::{decode, encode, server, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,7 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
     let settings = model.settings(&config.detect);
     let info = model.info();
     tracing::info!(model = %info.name, family = %info.family, codec_assembly = encode::has_assembly(), "detector ready");
+    tracing::info!(ffmpeg = decode::ffmpeg_version().as_deref().unwrap_or("not built in"), "decoders");
     for assumed in &info.assumed {
         tracing::info!(%assumed, "the model does not say");
     }

@@ -21,7 +21,7 @@ impl Scale {
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // at most 240
     const fn apply(&self, sample: u8) -> u8 {
-        let scaled = ((sample as u32) << 7) * self.factor >> 16;
+        let scaled = (((sample as u32) << 7) * self.factor) >> 16;
         ((scaled + self.offset) >> 7) as u8
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sightline::config::{Config, Overrides};
+use sightline::decode::ffmpeg_version;
 use sightline::detect::backend::{RuntimeInfo, find_library, runtime};
 use sightline::detect::{self, DetectError, Model, Picture, Pool, locate};
 use sightline::encode;
@@ -30,6 +31,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<bool> {
     let mut report = Report { out, quiet: args.json, checks: Vec::new() };
     let config = report.config(&args.overrides)?;
     report.say(codec())?;
+    report.say(ffmpeg())?;
     report.detector(&config.detect)?;
     report.say(tcp_port(config.server.listen))?;
     let network = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -187,6 +189,18 @@ fn codec() -> Check {
         Check::new("H.264 codec", Status::Warning, "openh264 was built without its assembly: about 2.7 times slower")
             .fix("install nasm (apt-get install nasm), run `cargo clean -p openh264-sys2`, and build again")
     }
+}
+
+/// What decodes H.265; without it the server is whole, so that nothing is to be mended.
+fn ffmpeg() -> Check {
+    const NAME: &str = "FFmpeg";
+    Check::ok(
+        NAME,
+        match ffmpeg_version() {
+            Some(version) => format!("built in: {version}, for H.265 and interlaced cameras"),
+            None => "not built in; cameras of H.265 or interlaced video need `--features ffmpeg`".into(),
+        },
+    )
 }
 
 fn model(config: &detect::Config, falls_back: bool) -> (Check, Option<Model>) {
