@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use image::ExtendedColorType;
+use image::codecs::jpeg::JpegEncoder;
 use sightline::annotate::Annotator;
 use sightline::decode::VideoDecoder;
 use sightline::encode::{Config, Encoder, H264Encoder, has_assembly};
-use sightline::media::{AccessUnit, BBox, Detection, FramePool, I420Frame, KeyframeRequest, VideoCodec};
+use sightline::media::{AccessUnit, BBox, Detection, FramePool, I420Frame, KeyframeRequest, Plane, VideoCodec};
 
 #[path = "../tests/support/scene.rs"]
 mod scene;
@@ -50,6 +52,25 @@ fn endless(units: &[AccessUnit]) -> impl Iterator<Item = AccessUnit> + '_ {
     stamped.map(|(unit, rtp_timestamp)| AccessUnit { rtp_timestamp, ..unit.clone() })
 }
 
+/// The first picture's luma as one image of Motion JPEG, in colours so that there is chroma to decode.
+fn jpeg(picture: &I420Frame) -> AccessUnit {
+    let (width, height) = (picture.width(), picture.height());
+    let pixels: Vec<u8> = picture.plane(Plane::Y).iter().flat_map(|&y| [y, y / 2 + 60, 255 - y]).collect();
+    let mut data = Vec::new();
+    let mut encoder = JpegEncoder::new_with_quality(&mut data, 75);
+    encoder.encode(&pixels, width as u32, height as u32, ExtendedColorType::Rgb8).expect("a common size");
+    let now = Instant::now();
+    AccessUnit {
+        codec: VideoCodec::Jpeg,
+        data: data.into(),
+        rtp_timestamp: 0,
+        idr: true,
+        first_packet: now,
+        last_packet: now,
+        captured: None,
+    }
+}
+
 fn decoder() -> VideoDecoder {
     VideoDecoder::h264(FramePool::new(), KeyframeRequest::ignored()).expect("the codec starts")
 }
@@ -81,6 +102,10 @@ fn stages(c: &mut Criterion) {
         group.bench_function("decode", |b| {
             let (mut decoder, mut units) = (decoder(), endless(&units));
             b.iter(|| units.next().and_then(|unit| decoder.decode(&unit).expect("a clean stream")));
+        });
+        group.bench_function("decode Motion JPEG", |b| {
+            let (mut decoder, image) = (decoder(), jpeg(&pictures[0]));
+            b.iter(|| decoder.decode(&image).expect("a whole image"));
         });
         group.bench_function("draw 10 boxes", |b| {
             let (mut annotator, mut frame) = (Annotator::new(), pictures[0].clone());

@@ -156,17 +156,15 @@ pub(super) fn version() -> String {
     format!("libavcodec {}.{}.{}", version >> 16, version >> 8 & 0xff, version & 0xff)
 }
 
-/// Depth of the samples of a format that has Y, U and V planes, or Y alone; `None` for any other.
+/// The depth of a format's samples, and whether it is full range by its name; `None` where it has not Y, U and V in planes, or Y
+/// alone.
 fn depth(format: Pixel) -> Option<(u32, bool)> {
     Some(match format {
-        Pixel::YUV420P | Pixel::YUV422P | Pixel::YUV444P => (8, false),
+        Pixel::YUV420P | Pixel::YUV422P | Pixel::YUV444P | Pixel::GRAY8 => (8, false),
         Pixel::YUVJ420P | Pixel::YUVJ422P | Pixel::YUVJ444P => (8, true),
         Pixel::YUV420P9LE | Pixel::YUV422P9LE | Pixel::YUV444P9LE => (9, false),
-        Pixel::YUV420P10LE | Pixel::YUV422P10LE | Pixel::YUV444P10LE => (10, false),
-        Pixel::YUV420P12LE | Pixel::YUV422P12LE | Pixel::YUV444P12LE => (12, false),
-        Pixel::GRAY8 => (8, false),
-        Pixel::GRAY10LE => (10, false),
-        Pixel::GRAY12LE => (12, false),
+        Pixel::YUV420P10LE | Pixel::YUV422P10LE | Pixel::YUV444P10LE | Pixel::GRAY10LE => (10, false),
+        Pixel::YUV420P12LE | Pixel::YUV422P12LE | Pixel::YUV444P12LE | Pixel::GRAY12LE => (12, false),
         _ => return None,
     })
 }

@@ -42,8 +42,12 @@ pub(super) fn fill(frame: &mut I420Frame, plane: Plane, source: Samples<'_>) {
         return;
     }
     // The mean of so many samples, in so many bits more than 8.
-    let (count, down_by) = ((across * down) as u32, source.depth.saturating_sub(8));
-    let divisor = count << down_by;
+    let count = match across * down {
+        1 => 1,
+        2 => 2,
+        _ => 4,
+    };
+    let divisor: u32 = count << source.depth.saturating_sub(8);
     let (y, u, v) = frame.planes_mut();
     let target = match plane {
         Plane::Y => y,

@@ -5,24 +5,25 @@
 
 use crate::media::I420Frame;
 
-/// A sample's way from full to limited range: `(sample · 2⁷ · factor / 2¹⁶ + offset) / 2⁷`. The numbers are those that give
-/// the exactly rounded result for every sample; the form is one that compilers turn into 16-bit vector instructions.
+/// A sample's way from full to limited range: `sample + 16 − (sample · loss + offset) / 255`, rounded. In this form every number
+/// fits 16 bits, which compilers turn into vector instructions of any processor.
 struct Scale {
-    factor: u32,
-    offset: u32,
+    loss: u16,
+    offset: u16,
 }
 
 /// 16 + sample · 219/255
-const LUMA: Scale = Scale { factor: 56_280, offset: 2113 };
-/// 128 + (sample − 128) · 224/255
-const CHROMA: Scale = Scale { factor: 57_568, offset: 2056 };
+const LUMA: Scale = Scale { loss: 36, offset: 0 };
+/// 128 + (sample − 128) · 224/255, that is sample + 16 − (sample · 31 + 16 · 255 − 128 · 31) / 255
+const CHROMA: Scale = Scale { loss: 31, offset: 112 };
 
 impl Scale {
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // at most 240
+    #[allow(clippy::cast_possible_truncation)] // 240 at most
     const fn apply(&self, sample: u8) -> u8 {
-        let scaled = (((sample as u32) << 7) * self.factor) >> 16;
-        ((scaled + self.offset) >> 7) as u8
+        // x / 255, rounded, is (x + 128 + (x + 128) / 256) / 256 for every x of 16 bits that does not overflow here.
+        let product = sample as u16 * self.loss + self.offset + 128;
+        (sample as u16 + 16 - ((product + (product >> 8)) >> 8)) as u8
     }
 
     const fn table(&self) -> [u8; 256] {
