@@ -12,46 +12,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::lane::{LaneState, lock};
+use super::loaded::Loaded;
+use super::pools::PoolStats;
 use super::turns::{Priority, Turn, Turns};
 use super::watch::{Fate, Overdue, Watch};
-use super::{DetectError, Detector, Found, Model, Picture, Settings};
+use super::{DetectError, Found, Picture, Settings};
 use crate::media::{DetectionTimes, Frame};
-
-/// How much the detector's threads have worked since they started. Two of these give the load between them.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolStats {
-    /// Threads.
-    pub workers: usize,
-    /// Threads that hold a frame now.
-    pub working: usize,
-    /// Streams.
-    pub lanes: usize,
-    /// Frames looked at, failures included.
-    pub frames: u64,
-    /// Panics of detectors, and of those who take the results.
-    pub panics: u64,
-    /// Frames that took longer than the deadline.
-    pub overdue: u64,
-    /// Threads that were given up and replaced, because their detector would not end.
-    pub replaced: u64,
-    /// The time spent on frames by all threads together; a frame counts when it is done.
-    pub busy: Duration,
-    /// The time since the start.
-    pub uptime: Duration,
-    /// What the newest finished frame cost.
-    pub last: Option<DetectionTimes>,
-}
-
-impl PoolStats {
-    /// The share of the threads' time that was spent on frames since `earlier`, 0 to 1.
-    #[must_use]
-    pub fn load_since(&self, earlier: &Self) -> f64 {
-        let spent = self.busy.saturating_sub(earlier.busy).as_secs_f64();
-        #[allow(clippy::cast_precision_loss)] // a handful of threads
-        let available = self.uptime.saturating_sub(earlier.uptime).as_secs_f64() * self.workers as f64;
-        if available > 0.0 { (spent / available).min(1.0) } else { 0.0 }
-    }
-}
 
 /// How far the detector's threads stand back behind the video's (Linux: nice, per thread). On a machine with too little
 /// time for both, it is the detections that become fewer.
@@ -62,73 +28,6 @@ pub(super) fn give_way() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "the detector's thread keeps its priority");
-    }
-}
-
-/// A model in use, and its detectors: as many as streams use it at most, and as threads.
-pub(super) struct Loaded {
-    pub model: Model,
-    shelf: Mutex<Shelf>,
-    pub frames: AtomicU64,
-    pub failed: AtomicU64,
-    pub overdue: AtomicU64,
-    pub last: Mutex<Option<DetectionTimes>>,
-}
-
-#[derive(Default)]
-struct Shelf {
-    idle: Vec<Box<dyn Detector>>,
-    /// With those that a thread holds.
-    made: usize,
-}
-
-impl Loaded {
-    pub(super) fn new(model: Model) -> Self {
-        Self {
-            model,
-            shelf: Mutex::default(),
-            frames: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            overdue: AtomicU64::new(0),
-            last: Mutex::new(None),
-        }
-    }
-
-    /// How many detectors there are; those of single streams are not counted.
-    pub(super) fn detectors(&self) -> usize {
-        lock(&self.shelf).made
-    }
-
-    /// Makes detectors until there are so many.
-    pub(super) fn stock(&self, count: usize) -> Result<(), DetectError> {
-        // The state of one stream is made by that stream's first frame.
-        while !self.model.per_stream() && self.detectors() < count {
-            let detector = self.model.detector()?;
-            let mut shelf = lock(&self.shelf);
-            shelf.made += 1;
-            shelf.idle.push(detector);
-        }
-        Ok(())
-    }
-
-    /// Takes a detector out, which is made anew if one was lost.
-    fn take(&self) -> Result<Box<dyn Detector>, DetectError> {
-        if let Some(detector) = lock(&self.shelf).idle.pop() {
-            return Ok(detector);
-        }
-        let detector = self.model.detector()?;
-        lock(&self.shelf).made += 1;
-        Ok(detector)
-    }
-
-    fn put_back(&self, detector: Box<dyn Detector>) {
-        lock(&self.shelf).idle.push(detector);
-    }
-
-    /// One that was taken does not come back.
-    fn lost(&self) {
-        let mut shelf = lock(&self.shelf);
-        shelf.made = shelf.made.saturating_sub(1);
     }
 }
 

@@ -18,9 +18,46 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::lane::{Lane, LaneOptions, LaneState, OnResult, lock};
-use super::pool::{Loaded, PoolStats, Shared, give_way, said};
+use super::loaded::Loaded;
+use super::pool::{Shared, give_way, said};
 use super::{Config, DetectError, Family, Model, ModelInfo, Settings};
-use crate::media::Detections;
+use crate::media::{DetectionTimes, Detections};
+
+/// How much the detector's threads have worked since they started. Two of these give the load between them.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolStats {
+    /// Threads.
+    pub workers: usize,
+    /// Threads that hold a frame now.
+    pub working: usize,
+    /// Streams.
+    pub lanes: usize,
+    /// Frames looked at, failures included.
+    pub frames: u64,
+    /// Panics of detectors, and of those who take the results.
+    pub panics: u64,
+    /// Frames that took longer than the deadline.
+    pub overdue: u64,
+    /// Threads that were given up and replaced, because their detector would not end.
+    pub replaced: u64,
+    /// The time spent on frames by all threads together; a frame counts when it is done.
+    pub busy: Duration,
+    /// The time since the start.
+    pub uptime: Duration,
+    /// What the newest finished frame cost.
+    pub last: Option<DetectionTimes>,
+}
+
+impl PoolStats {
+    /// The share of the threads' time that was spent on frames since `earlier`, 0 to 1.
+    #[must_use]
+    pub fn load_since(&self, earlier: &Self) -> f64 {
+        let spent = self.busy.saturating_sub(earlier.busy).as_secs_f64();
+        #[allow(clippy::cast_precision_loss)] // a handful of threads
+        let available = self.uptime.saturating_sub(earlier.uptime).as_secs_f64() * self.workers as f64;
+        if available > 0.0 { (spent / available).min(1.0) } else { 0.0 }
+    }
+}
 
 /// How a model is doing, for the API.
 #[derive(Clone, Debug, Serialize)]
@@ -279,12 +316,11 @@ impl Inner {
     fn load(&self, name: &str, there: Option<Arc<Loaded>>) {
         let first = there.is_none();
         let loaded = catch_unwind(AssertUnwindSafe(|| {
-            let model = match there {
-                Some(model) => model,
-                None => {
-                    let config = Config { model: name.to_owned(), ..self.config.clone() };
-                    Arc::new(Loaded::new((self.load)(&config)?))
-                }
+            let model = if let Some(model) = there {
+                model
+            } else {
+                let config = Config { model: name.to_owned(), ..self.config.clone() };
+                Arc::new(Loaded::new((self.load)(&config)?))
             };
             if let Err(error) = model.stock(self.wanted(&model, 1)) {
                 if first {

@@ -48,7 +48,7 @@ fn simulate(
         }
         for (at, camera) in cameras.iter().enumerate() {
             // Cameras are not in step.
-            if (now + at as u64 * 7) % camera.interval == 0 {
+            if (now + at as u64 * 7).is_multiple_of(camera.interval) {
                 waiting[at].get_or_insert(now);
                 turns.ready(at as u64);
             }

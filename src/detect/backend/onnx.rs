@@ -70,7 +70,7 @@ pub fn runtime(path: &Path) -> Result<RuntimeInfo, DetectError> {
 
 /// One network in one session, for one thread at a time.
 pub struct Session {
-    session: ort::session::Session,
+    inner: ort::session::Session,
     options: Arc<RunOptions>,
     stopper: Stopper,
     graph: Graph,
@@ -99,7 +99,7 @@ impl Session {
                 tracing::error!(%error, "a run cannot be ended");
             }
         });
-        Ok(Self { session, options, stopper, graph })
+        Ok(Self { inner: session, options, stopper, graph })
     }
 
     /// What ends a run, between two nodes of the graph. All runs that follow fail too.
@@ -130,7 +130,7 @@ impl Session {
         }
         let start = Instant::now();
         let input = TensorRef::from_array_view(([1, 3, height, width], tensor)).map_err(failed)?;
-        let values = self.session.run_with_options(ort::inputs![input], &self.options).map_err(failed)?;
+        let values = self.inner.run_with_options(ort::inputs![input], &self.options).map_err(failed)?;
         let took = start.elapsed();
         let mut outputs = [Output { shape: &[], data: &[] }; MAX_OUTPUTS];
         let mut count = 0;
