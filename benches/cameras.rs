@@ -20,6 +20,7 @@ mod camera;
 #[path = "support/floor.rs"]
 mod floor;
 #[path = "support/process.rs"]
+#[allow(dead_code)] // the other benchmark does more with it
 mod process;
 #[path = "support/publisher.rs"]
 #[allow(dead_code)] // the quantiles are all that is needed of it here
