@@ -70,7 +70,7 @@ const CHOICES: [&str; 2] = ["annotated", "original"];
 /// A camera of 1280×720 at so many frames a second and 1.5 Mbit/s, with an IDR every two seconds; its pictures were encoded
 /// before.
 fn camera(fps: u32) -> (Camera, String) {
-    let camera = Camera::start(&[&format!("cam:h264,size=1280x720,fps={fps},seconds=4,gop={},bitrate=1500", fps * 2)]);
+    let camera = Camera::start(&[&format!("cam:h264,size=1280x720,fps={fps},seconds=4,gop={},bitrate=1500,pattern=smpte", fps * 2)]);
     let url = camera.url("", "cam");
     (camera, url)
 }
@@ -194,7 +194,11 @@ fn viewers(runtime: &Runtime, length: Duration) {
             let share = (server.cpu_seconds() - before) / took * 100.0;
             let client = (own() - client_before) / took * 100.0;
             shares.push((count, share));
-            println!("{video}, {count} viewers: server {share:.1} % of a core, clients together {client:.1} %");
+            let bits: u64 = watching.iter().map(|viewer| viewer.seen.lock().expect("no panic").bytes * 8).sum();
+            let rate = bits as f64 / count as f64 / took / 1e6;
+            println!(
+                "{video}, {count} viewers: server {share:.1} % of a core, clients together {client:.1} %; {rate:.2} Mbit/s each"
+            );
         }
         let seen: Vec<_> = watching.iter().map(|viewer| viewer.seen.lock().expect("no panic")).collect();
         let most = seen.iter().map(|one| one.frames.len()).max().unwrap_or(0);

@@ -21,6 +21,8 @@ pub struct Frame {
 #[derive(Debug, Default)]
 pub struct Seen {
     pub frames: Vec<Frame>,
+    /// Bytes of RTP payload.
+    pub bytes: u64,
     /// Packets that never came.
     pub gaps: u64,
     /// `server_added_ms` of each `frame` message.
@@ -87,13 +89,22 @@ async fn post(address: &str, offer: String) -> String {
 async fn first_picture(video: &mut VideoIn, start: Instant) -> Duration {
     let mut assembler = Assembler::new(AssemblerConfig::default());
     let mut decoder = VideoDecoder::h264(FramePool::new(), KeyframeRequest::ignored()).expect("a decoder");
+    let keyframes = video.keyframe_request();
     loop {
-        assembler.push(video.recv().await.expect("the track goes on"));
+        let deadline = assembler.deadline();
+        tokio::select! {
+            packet = video.recv() => assembler.push(packet.expect("the track goes on")),
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {}
+        }
         while let Some(assembled) = assembler.poll(Instant::now()) {
-            if let Assembled::AccessUnit(unit) = assembled
-                && let Ok(Some(_)) = decoder.decode(&unit)
-            {
-                return start.elapsed();
+            match assembled {
+                Assembled::AccessUnit(unit) => {
+                    if let Ok(Some(_)) = decoder.decode(&unit) {
+                        return start.elapsed();
+                    }
+                }
+                // As every player does whose first packets were lost.
+                Assembled::KeyframeNeeded(_) => keyframes.request(),
             }
         }
     }
@@ -106,6 +117,7 @@ async fn count(mut video: VideoIn, seen: Arc<Mutex<Seen>>) {
         if let Some(next) = next {
             seen.gaps += u64::from(packet.sequence_number.wrapping_sub(next));
         }
+        seen.bytes += packet.payload.len() as u64;
         next = Some(packet.sequence_number.wrapping_add(1));
         if packet.marker {
             seen.frames.push(Frame { rtp_timestamp: packet.timestamp, at: packet.arrived });

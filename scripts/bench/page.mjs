@@ -1,7 +1,8 @@
 // Runs in the browser: one leg of the comparison at a time, measured by the page's own modules.
 
 import { Measurement } from '/js/measure.js';
-import { Session, h264Codecs, bitrateFor, withStartBitrate } from '/js/session.js';
+import { h264Codecs } from '/js/link.js';
+import { Session, bitrateFor, withStartBitrate } from '/js/session.js';
 
 const size = { width: 1280, height: 720, fps: 30 };
 const video = document.createElement('video');

@@ -6,7 +6,8 @@ Run with Debian's Python, which has GStreamer's bindings:
 
 A MOUNT is `NAME:KIND[,OPTION=VALUE…]`; the stream is at rtsp://127.0.0.1:PORT/NAME. KIND is h264, h265, mjpeg or vp8.
 Options: size=640x360, fps=30, seconds=2 (of the clip; it is repeated), gop=FRAMES (one second), profile=baseline|main|high,
-bframes=N, bitrate=KBIT, audio=pcmu|pcma|aac, other=WxH (every other round has this size), interlaced=1.
+bframes=N, bitrate=KBIT, pattern=NAME (of videotestsrc: ball; smpte has noise in it, which takes bits), audio=pcmu|pcma|aac,
+other=WxH (every other round has this size), interlaced=1.
 
 It prints `listening PORT` when it is ready. Clips are kept in DIR and encoded once for each choice of options.
 """
@@ -70,7 +71,8 @@ def encode(kind, options, size):
     mode = ",interlace-mode=interleaved,field-order=top-field-first" if options.get("interlaced") else ""
     raw = f"video/x-raw,format=I420,width={width},height={height},framerate={fps}/1{mode}"
     pipeline = Gst.parse_launch(
-        f"videotestsrc num-buffers={frames} pattern=ball background-color=0xff306080 ! {raw} ! {encoder(kind, options)}"
+        f"videotestsrc num-buffers={frames} pattern={options.get('pattern', 'ball')} background-color=0xff306080 ! {raw}"
+        f" ! {encoder(kind, options)}"
         f" ! {CAPS[kind]} ! appsink name=sink sync=false"
     )
     sink = pipeline.get_by_name("sink")
