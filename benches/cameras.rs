@@ -70,7 +70,10 @@ const CHOICES: [&str; 2] = ["annotated", "original"];
 /// A camera of 1280×720 at so many frames a second and 1.5 Mbit/s, with an IDR every two seconds; its pictures were encoded
 /// before.
 fn camera(fps: u32) -> (Camera, String) {
-    let camera = Camera::start(&[&format!("cam:h264,size=1280x720,fps={fps},seconds=4,gop={},bitrate=1500,pattern=smpte", fps * 2)]);
+    let camera = Camera::start(&[&format!(
+        "cam:h264,size=1280x720,fps={fps},seconds=4,gop={},bitrate=1500,pattern=smpte",
+        fps * 2
+    )]);
     let url = camera.url("", "cam");
     (camera, url)
 }
