@@ -108,10 +108,11 @@ export async function leg(kind, wish, warmS, measureS) {
       jitterBufferMs = (1000 * report.jitterBufferDelay) / report.jitterBufferEmittedCount;
     }
   }
+  const method = measurement.meter.clock.source;
   link.close();
   measurement.watch(undefined);
   video.srcObject = null;
-  return { kind, latencies, callbacks, sizes: [...sizes], fps: callbacks / measureS, jitterBufferMs, ages, method: measurement.meter.clock.source, tookMs: performance.now() - started };
+  return { kind, latencies, callbacks, sizes: [...sizes], fps: callbacks / measureS, jitterBufferMs, ages, method, tookMs: performance.now() - started };
 }
 
 /** Times one connection: offer → connected → first annotated frame, in ms. */
