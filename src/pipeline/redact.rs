@@ -44,12 +44,15 @@ mod tests {
     }
 
     proptest! {
+        /// Capitals stand in the password alone, so none of them may be left. (A password such as `://` or `***` stands in
+        /// every message: to look for the whole of it would find what is no secret.)
         #[test]
         fn no_password_stands_in_a_message(
-            before in "[a-z `\"]{0,12}", user in "[a-z]{1,5}", password in "[A-Z!$%&*+/:=?@#]{3,12}", after in "[a-z `\"]{0,12}",
+            before in "[a-z `\"]{0,12}", user in "[a-z]{1,5}", after in "[a-z `\"]{0,12}",
+            password in "[A-Z!$%&*+/:=?@#]{0,6}[A-Z][A-Z!$%&*+/:=?@#]{2,6}",
         ) {
             let hidden = hide_secrets(&format!("{before} rtsp://{user}:{password}@cam/live {after}"));
-            prop_assert!(!hidden.contains(&password), "{}", hidden);
+            prop_assert!(!hidden.contains(|c: char| c.is_ascii_uppercase()), "{}", hidden);
         }
     }
 }
