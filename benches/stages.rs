@@ -85,7 +85,7 @@ fn boxes(width: usize, height: usize, n: usize) -> Vec<Detection> {
             let confidence = 0.5 + f32::from(k) / 30.0 + shift / 200.0;
             let (bbox, class_id) = (BBox::new(x, y, x + w, y + h), u32::from(k));
             let track_id = Some(u64::from(k));
-            Detection { bbox, confidence, class_id, class_name: "person".into(), track_id, velocity: None }
+            Detection { bbox, confidence, class_id, class_name: "person".into(), track_id, ..Detection::default() }
         })
         .collect()
 }

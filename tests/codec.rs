@@ -40,7 +40,7 @@ fn decoder() -> VideoDecoder {
 }
 
 fn detection(bbox: BBox, class_id: u32, class_name: &str, confidence: f32, track_id: Option<u64>) -> Detection {
-    Detection { bbox, confidence, class_id, class_name: class_name.into(), track_id, velocity: None }
+    Detection { bbox, confidence, class_id, class_name: class_name.into(), track_id, ..Detection::default() }
 }
 
 /// The mean of the samples of a box's lower edge: what a browser's canvas would be asked for.

@@ -24,8 +24,7 @@ impl Detector for Busy {
             confidence: 0.9,
             class_id: 0,
             class_name: "busy".into(),
-            track_id: None,
-            velocity: None,
+            ..Detection::default()
         }];
         Ok(Found { items, infer: begin.elapsed(), ..Found::default() })
     }

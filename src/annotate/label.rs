@@ -206,7 +206,14 @@ mod tests {
     use crate::media::BBox;
 
     fn detection(confidence: f32, track_id: Option<u64>, name: &str) -> Detection {
-        Detection { bbox: BBox::default(), confidence, class_id: 0, class_name: name.into(), track_id, velocity: None }
+        Detection {
+            bbox: BBox::default(),
+            confidence,
+            class_id: 0,
+            class_name: name.into(),
+            track_id,
+            ..Detection::default()
+        }
     }
 
     fn cache() -> LabelCache {

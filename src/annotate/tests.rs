@@ -3,7 +3,14 @@ use proptest::prelude::*;
 use super::*;
 
 fn detection(bbox: BBox, class_id: u32) -> Detection {
-    Detection { bbox, confidence: 0.87, class_id, class_name: "person".into(), track_id: Some(7), velocity: None }
+    Detection {
+        bbox,
+        confidence: 0.87,
+        class_id,
+        class_name: "person".into(),
+        track_id: Some(7),
+        ..Detection::default()
+    }
 }
 
 fn pixel(picture: &I420Frame, x: usize, y: usize) -> Yuv {
@@ -121,7 +128,7 @@ proptest! {
         confidence in any::<f32>(), class_id in any::<u32>(), name in ".{0,40}", track_id in any::<Option<u64>>(),
     ) {
         let boxes: Vec<Detection> = edges.iter().map(|&[x1, y1, x2, y2]| Detection {
-            bbox: BBox::new(x1, y1, x2, y2), confidence, class_id, class_name: name.as_str().into(), track_id, velocity: None,
+            bbox: BBox::new(x1, y1, x2, y2), confidence, class_id, class_name: name.as_str().into(), track_id, ..Detection::default()
         }).collect();
         let picture = drawn(width, height, &boxes);
         let rects: Vec<Rect> = boxes.iter().filter_map(|only| Rect::of(&only.bbox, width, height)).collect();

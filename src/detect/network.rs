@@ -92,8 +92,7 @@ impl Detector for NetworkDetector {
                 confidence: candidate.score,
                 class_id: candidate.class_id,
                 class_name: info.labels.get(class)?.clone(),
-                track_id: None,
-                velocity: None,
+                ..Detection::default()
             })
         });
         let items = items.collect();

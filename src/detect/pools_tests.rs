@@ -54,8 +54,7 @@ impl Detector for Puppet {
             confidence: settings.confidence,
             class_id: 0,
             class_name: "puppet".into(),
-            track_id: None,
-            velocity: None,
+            ..Detection::default()
         };
         Ok(Found { items: vec![item], infer: Duration::from_millis(7), ..Found::default() })
     }

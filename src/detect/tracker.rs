@@ -223,8 +223,7 @@ mod tests {
             confidence,
             class_id,
             class_name: "thing".into(),
-            track_id: None,
-            velocity: None,
+            ..Detection::default()
         }
     }
 

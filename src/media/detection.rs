@@ -92,8 +92,19 @@ impl BBox {
     }
 }
 
+/// A named point of an object, as a pose or face model gives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct KeyPoint {
+    /// Pixels from the picture's left edge.
+    pub x: f32,
+    /// Pixels from its top edge.
+    pub y: f32,
+    /// How sure the model is that the point can be seen, 0 to 1; `None` where the model does not say.
+    pub confidence: Option<f32>,
+}
+
 /// One object that a detector found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Detection {
     /// Where, in source pixels.
     pub bbox: BBox,
@@ -107,6 +118,10 @@ pub struct Detection {
     pub track_id: Option<u64>,
     /// The tracker's estimate of the motion of the centre, in source pixels per second.
     pub velocity: Option<[f32; 2]>,
+    /// The object's points, in the model's order; `None` for a model without.
+    pub keypoints: Option<Arc<[KeyPoint]>>,
+    /// The object's outline, a closed polygon `[x, y]` in source pixels; `None` for a model without.
+    pub mask: Option<Arc<[[f32; 2]]>>,
 }
 
 /// How long the detector's stages took for one frame.

@@ -23,7 +23,7 @@ pub mod sps;
 pub use access_unit::{AccessUnit, MAX_ACCESS_UNIT_BYTES, VideoCodec};
 pub use audio::{AudioCodec, AudioPacket};
 pub use clock::{RtpTimestamp, SenderReport, StreamClock, Unwrapper, VIDEO_CLOCK_HZ};
-pub use detection::{BBox, Detection, DetectionTimes, Detections, Intersection};
+pub use detection::{BBox, Detection, DetectionTimes, Detections, Intersection, KeyPoint};
 pub use frame::{Frame, FramePool, I420Frame, MAX_SIDE, Plane};
 pub use keyframe::{IDR_INTERVAL, KeyframeGate, KeyframeRequest};
 pub use ledger::{FrameLedger, Mark, STAGES, Stage};

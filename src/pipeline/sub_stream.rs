@@ -196,6 +196,7 @@ mod tests {
             class_name: "person".into(),
             track_id: Some(1),
             velocity: Some([4.0, -2.0]),
+            ..Detection::default()
         };
         let result = Detections {
             frame_id: 3,

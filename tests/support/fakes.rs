@@ -50,7 +50,7 @@ pub fn model(look: impl Fn(&I420Frame) -> Vec<Detection> + Send + Sync + 'static
 
 /// An object of class 0 with this score.
 pub fn object(bbox: BBox, confidence: f32) -> Detection {
-    Detection { bbox, confidence, class_id: 0, class_name: LABELS[0].into(), track_id: None, velocity: None }
+    Detection { bbox, confidence, class_id: 0, class_name: LABELS[0].into(), ..Detection::default() }
 }
 
 /// Finds the first square of the scene, by its luma, to the pixel; its score is 0.8.

@@ -84,8 +84,7 @@ impl MotionDetector {
             confidence: (region.pixels as f32 / (rows * columns) as f32).min(1.0),
             class_id: 0,
             class_name: Arc::clone(&self.label),
-            track_id: None,
-            velocity: None,
+            ..Detection::default()
         }
     }
 }

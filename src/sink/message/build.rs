@@ -249,6 +249,7 @@ mod tests {
             class_name: "dog".into(),
             track_id: Some(7),
             velocity: Some([-0.04, 12.345]),
+            ..Detection::default()
         }
     }
 
