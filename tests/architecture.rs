@@ -31,6 +31,8 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("webrtc", &["peer"]),
     ("rtc", &["peer"]),
     ("ort", &["detect/backend"]),
+    ("prost", &["detect/backend"]),
+    ("tonic", &["detect/backend"]),
     ("retina", &["source"]),
     ("openh264", &["decode", "encode"]),
     ("openh264_sys2", &["decode", "encode"]),

@@ -1,8 +1,12 @@
 //! The `[detect]` table of the configuration.
 
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread;
 
 use serde::Deserialize;
+
+use super::backend::Provider;
 
 /// Which model looks at the pictures, and how sure it has to be.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -22,6 +26,17 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Threads inside one session; unset: 1.
     pub threads: Option<usize>,
+    /// On what the models run: `cpu`, `cuda`, `tensorrt` or `openvino`; all but the first are cargo features.
+    pub provider: Provider,
+    /// A server that runs the configured model in place of this machine, by the Open Inference Protocol:
+    /// `grpc://host:port`. The model here looks while that one is away.
+    pub remote: Option<String>,
+    /// The model's name on the server; unset: its name here.
+    pub remote_model: Option<String>,
+    /// The longest that one picture may take on the server, in milliseconds, both ways included.
+    pub remote_timeout_ms: u64,
+    /// The most requests to the server at the same time.
+    pub remote_concurrency: usize,
     /// An inference that takes longer is ended, in milliseconds.
     pub deadline_ms: u64,
     /// The folder that models are pulled into and looked up in.
@@ -41,6 +56,11 @@ impl Default for Config {
             max_detections: 100,
             workers: None,
             threads: None,
+            provider: Provider::Cpu,
+            remote: None,
+            remote_model: None,
+            remote_timeout_ms: 1000,
+            remote_concurrency: 4,
             deadline_ms: 5000,
             models_dir: ".sightline/models".into(),
             onnxruntime: None,
@@ -53,6 +73,9 @@ const MAX_DETECTIONS: usize = 1000;
 
 /// More threads than this is a slip of the finger.
 const MAX_THREADS: usize = 256;
+
+/// More requests at a time than this is one, too.
+const MAX_REQUESTS: usize = 64;
 
 /// A busy machine lets a healthy inference wait for some tens of milliseconds.
 const MIN_DEADLINE_MS: u64 = 100;
@@ -90,7 +113,59 @@ impl Config {
             let range = format!("from {MIN_DEADLINE_MS} to {MAX_DEADLINE_MS} is possible");
             return Err(format!("deadline_ms = {}: {range}", self.deadline_ms));
         }
+        self.validate_remote()
+    }
+
+    fn validate_remote(&self) -> Result<(), String> {
+        let Some(address) = &self.remote else {
+            return match &self.remote_model {
+                Some(model) => Err(format!("remote_model = \"{model}\": nothing without `remote`, the server's address")),
+                None => Ok(()),
+            };
+        };
+        let place = address.strip_prefix("grpc://").and_then(|place| place.rsplit_once(':'));
+        let right = place.is_some_and(|(host, port)| {
+            !host.is_empty()
+                && !host.contains(['/', '@', '?', '#'])
+                && !host.contains(char::is_whitespace)
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        if !right {
+            // It may hold a password, by mistake.
+            return Err("remote: grpc://host:port is expected, without TLS, user or path".into());
+        }
+        if self.model == super::motion::NAME {
+            return Err("remote: model = \"motion\" is the built-in detector, which no server has; name a model".into());
+        }
+        if self.remote_model.as_ref().is_some_and(String::is_empty) {
+            return Err("remote_model = \"\": the model's name on the server is needed".into());
+        }
+        // Otherwise the deadline would end what the timeout is for.
+        if !(1..self.deadline_ms).contains(&self.remote_timeout_ms) {
+            let range = format!("from 1 to less than deadline_ms, {}, is possible", self.deadline_ms);
+            return Err(format!("remote_timeout_ms = {}: {range}", self.remote_timeout_ms));
+        }
+        if !(1..=MAX_REQUESTS).contains(&self.remote_concurrency) {
+            let given = self.remote_concurrency;
+            return Err(format!("remote_concurrency = {given}: from 1 to {MAX_REQUESTS} is possible"));
+        }
         Ok(())
+    }
+
+    /// How many detectors work at the same time on this machine: those that are configured, or one for every two cores, so
+    /// that the other half is the video's.
+    pub(super) fn local_workers(&self) -> usize {
+        let half = || thread::available_parallelism().map_or(1, NonZero::get) / 2;
+        self.workers.unwrap_or_else(half).max(1)
+    }
+
+    /// How many threads take turns. One that waits for a server costs nothing: unless they are configured, there are as many
+    /// as requests.
+    pub(super) fn all_workers(&self) -> usize {
+        match (self.workers, &self.remote) {
+            (None, Some(_)) => self.local_workers().max(self.remote_concurrency),
+            _ => self.local_workers(),
+        }
     }
 }
 
@@ -120,6 +195,45 @@ mod tests {
             let error = toml::from_str::<Config>(text).unwrap().validate().unwrap_err();
             assert!(error.starts_with(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_one_is_refused() {
+        let with = |remote: &str, rest: &str| {
+            let text = format!("model = 'yolox-nano'\nremote = '{remote}'\n{rest}");
+            toml::from_str::<Config>(&text).unwrap().validate()
+        };
+        for remote in ["grpc://10.0.0.7:8001", "grpc://triton.local:8001", "grpc://[::1]:8001"] {
+            assert_eq!(with(remote, ""), Ok(()), "{remote}");
+        }
+        for remote in ["", "http://a:1", "grpcs://a:1", "grpc://a", "grpc://:1", "grpc://a:0", "grpc://a:b", "grpc://u:p@a:1"] {
+            let error = with(remote, "").unwrap_err();
+            assert!(error.starts_with("remote: grpc://host:port") && !error.contains("u:p"), "{error}");
+        }
+        for (rest, expected) in [
+            ("remote_timeout_ms = 0", "remote_timeout_ms = 0"),
+            ("remote_timeout_ms = 5000", "remote_timeout_ms = 5000"),
+            ("remote_concurrency = 0", "remote_concurrency = 0"),
+            ("remote_model = ''", "remote_model = \"\""),
+        ] {
+            let error = with("grpc://a:1", rest).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let alone = toml::from_str::<Config>("remote_model = 'x'").unwrap().validate().unwrap_err();
+        assert!(alone.contains("remote_model"), "{alone}");
+        let motion = toml::from_str::<Config>("model = 'motion'\nremote = 'grpc://a:1'").unwrap().validate().unwrap_err();
+        assert!(motion.contains("motion"), "{motion}");
+        assert!(toml::from_str::<Config>("provider = 'tpu'").unwrap_err().to_string().contains("openvino"));
+    }
+
+    #[test]
+    fn there_are_as_many_threads_as_requests_and_no_more_detectors_here_than_cores_allow() {
+        let local = Config::default();
+        let remote = Config { remote: Some("grpc://a:1".into()), remote_concurrency: 50, ..Config::default() };
+        assert_eq!((local.all_workers(), remote.all_workers()), (local.local_workers(), 50));
+        assert_eq!(remote.local_workers(), local.local_workers());
+        let set = Config { workers: Some(3), ..remote };
+        assert_eq!((set.all_workers(), set.local_workers()), (3, 3));
     }
 
     #[test]

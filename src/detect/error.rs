@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::backend::Provider;
+
 /// Errors of this room.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -33,6 +35,22 @@ pub enum DetectError {
         /// The name or path asked for.
         model: String,
         /// What was found, and what was expected.
+        reason: String,
+    },
+    /// What the model is to run on is not there: refused at start, never replaced by something slower.
+    #[error("the execution provider `{provider}` cannot be used: {reason}; it needs {}", .provider.needs())]
+    Provider {
+        /// What was asked for.
+        provider: Provider,
+        /// What was found out.
+        reason: String,
+    },
+    /// The detector on another machine cannot be used, and there is none here: refused at start.
+    #[error("the remote detector at {address} cannot be used: {reason}")]
+    Remote {
+        /// Where it should be.
+        address: String,
+        /// What was found out.
         reason: String,
     },
     /// The system gives no thread: refused at start.

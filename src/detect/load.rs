@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::backend::{Session, find_library};
-use super::heads::identify;
+use super::backend::{Session, SessionOptions, find_library};
+use super::heads::{Graph, identify};
 use super::manifest::{Manifest, Source};
 use super::model::{Model, ModelInfo};
 use super::network::{NetworkDetector, unusable};
 use super::nms::NmsMode;
-use super::{Config, DetectError, Detector, InputSpec, Picture, Settings, motion};
+use super::{Config, DetectError, Detector, InputSpec, Picture, Settings, motion, remote};
 use crate::media::I420Frame;
 
 /// What a model's name leads to.
@@ -31,14 +31,19 @@ impl Model {
     /// [`DetectError::Missing`] when the file is not there; [`DetectError::Runtime`] without the ONNX Runtime;
     /// [`DetectError::Unusable`] for everything else that is wrong with it.
     pub fn load(config: &Config) -> Result<Self, DetectError> {
+        if config.remote.is_some() { remote::load(config) } else { Self::load_here(config) }
+    }
+
+    /// The same, whether or not a server has it.
+    pub(super) fn load_here(config: &Config) -> Result<Self, DetectError> {
         if config.model == motion::NAME {
             return Ok(Self::motion());
         }
         let Located { path, manifest } = find(config)?;
         let library = find_library(config.onnxruntime.as_deref());
-        let threads = config.threads.unwrap_or(1);
-        let session = Session::open(&library, &path, threads)?;
-        let (info, input, nms) = describe(config, &path, manifest, &session)?;
+        let options = SessionOptions { threads: config.threads.unwrap_or(1), provider: config.provider };
+        let session = Session::open_with(&library, &path, &options)?;
+        let (info, input, nms) = describe(&config.model, &path, manifest, session.graph())?;
         let info = Arc::new(info);
         let mut first = NetworkDetector::new(Arc::clone(&info), input, nms, session)?;
         rehearse(&mut first, &info)?;
@@ -51,7 +56,7 @@ impl Model {
             let detector = if let Some(detector) = ready {
                 detector
             } else {
-                let session = Session::open(&library, &path, threads)?;
+                let session = Session::open_with(&library, &path, &options)?;
                 NetworkDetector::new(Arc::clone(&maker), input, nms, session)?
             };
             Ok(Box::new(detector) as Box<dyn Detector>)
@@ -60,7 +65,7 @@ impl Model {
 }
 
 /// Looks at one grey picture: a graph with open sides shows only now what it gives, and the first run is slow.
-fn rehearse(detector: &mut NetworkDetector, info: &ModelInfo) -> Result<(), DetectError> {
+pub(super) fn rehearse(detector: &mut NetworkDetector, info: &ModelInfo) -> Result<(), DetectError> {
     let settings = Settings { confidence: 1.0, iou: 1.0, classes: None, max_detections: 1 };
     match detector.detect(Picture::I420(&I420Frame::black(640, 480)), &settings) {
         Err(DetectError::Frame(reason)) => Err(DetectError::Unusable {
@@ -71,11 +76,12 @@ fn rehearse(detector: &mut NetworkDetector, info: &ModelInfo) -> Result<(), Dete
     }
 }
 
-fn describe(
-    config: &Config,
+/// What is known about the model of that name: by its manifest, else by its graph.
+pub(super) fn describe(
+    model: &str,
     path: &Path,
     manifest: Option<Manifest>,
-    session: &Session,
+    graph: &Graph,
 ) -> Result<(ModelInfo, InputSpec, NmsMode), DetectError> {
     if let Some(manifest) = manifest {
         let labels = manifest.labels();
@@ -92,10 +98,10 @@ fn describe(
         };
         return Ok((info, manifest.input, manifest.nms));
     }
-    let found = identify(session.graph()).map_err(|expected| unusable(&config.model, session.graph(), &expected))?;
-    found.input.validate().map_err(|expected| unusable(&config.model, session.graph(), &expected))?;
+    let found = identify(graph).map_err(|expected| unusable(model, graph, &expected))?;
+    found.input.validate().map_err(|expected| unusable(model, graph, &expected))?;
     let info = ModelInfo {
-        name: path.file_stem().map_or_else(|| config.model.clone(), |stem| stem.to_string_lossy().into_owned()).into(),
+        name: path.file_stem().map_or_else(|| model.to_owned(), |stem| stem.to_string_lossy().into_owned()).into(),
         family: found.family,
         labels: found.labels.iter().map(|label| Arc::from(label.as_str())).collect(),
         input: Some(found.input),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Config, DetectError, Detector, Settings};
+use super::{Config, DetectError, Detector, RemoteStatus, Settings};
 
 /// Which decoding the raw outputs of a model need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -125,12 +125,16 @@ pub struct ModelInfo {
 
 type Factory = dyn Fn() -> Result<Box<dyn Detector>, DetectError> + Send + Sync;
 
+/// Tells how the server is doing that runs a model.
+type Remote = dyn Fn() -> RemoteStatus + Send + Sync;
+
 /// A model that is known to work, and makes detectors: one for each thread, or one for each stream. Cheap to clone.
 #[derive(Clone)]
 pub struct Model {
     info: Arc<ModelInfo>,
     per_stream: bool,
     factory: Arc<Factory>,
+    remote: Option<Arc<Remote>>,
 }
 
 impl Model {
@@ -141,7 +145,19 @@ impl Model {
         per_stream: bool,
         factory: impl Fn() -> Result<Box<dyn Detector>, DetectError> + Send + Sync + 'static,
     ) -> Self {
-        Self { info: Arc::new(info), per_stream, factory: Arc::new(factory) }
+        Self { info: Arc::new(info), per_stream, factory: Arc::new(factory), remote: None }
+    }
+
+    /// The same, run by a server that is doing as `status` says.
+    #[must_use]
+    pub(super) fn with_remote(self, status: impl Fn() -> RemoteStatus + Send + Sync + 'static) -> Self {
+        Self { remote: Some(Arc::new(status)), ..self }
+    }
+
+    /// How the server is doing that runs it, if one does.
+    #[must_use]
+    pub fn remote_status(&self) -> Option<RemoteStatus> {
+        self.remote.as_ref().map(|status| status())
     }
 
     /// What is known about it.

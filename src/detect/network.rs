@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::backend::Session;
+use super::backend::Network;
 use super::heads::{Filter, Graph, Head};
 use super::model::ModelInfo;
 use super::nms::{Candidate, NmsMode, suppress};
@@ -17,7 +17,7 @@ pub struct NetworkDetector {
     info: Arc<ModelInfo>,
     nms: NmsMode,
     preprocessor: Preprocessor,
-    session: Session,
+    network: Network,
     head: Head,
     candidates: Vec<Candidate>,
     /// The classes that `wanted` was made for.
@@ -31,14 +31,20 @@ impl NetworkDetector {
     /// # Errors
     /// [`DetectError::Unusable`] when the graph is not what the family's head decodes: says what was found and what is
     /// expected.
-    pub fn new(info: Arc<ModelInfo>, input: InputSpec, nms: NmsMode, session: Session) -> Result<Self, DetectError> {
-        let head = Head::new(info.family, session.graph(), &input, info.labels.len())
-            .map_err(|expected| unusable(&info.name, session.graph(), &expected))?;
+    pub fn new(
+        info: Arc<ModelInfo>,
+        input: InputSpec,
+        nms: NmsMode,
+        network: impl Into<Network>,
+    ) -> Result<Self, DetectError> {
+        let network = network.into();
+        let head = Head::new(info.family, network.graph(), &input, info.labels.len())
+            .map_err(|expected| unusable(&info.name, network.graph(), &expected))?;
         Ok(Self {
             info,
             nms,
             preprocessor: Preprocessor::new(input),
-            session,
+            network,
             head,
             candidates: Vec::new(),
             classes: None,
@@ -69,7 +75,7 @@ pub fn unusable(model: &str, graph: &Graph, expected: &str) -> DetectError {
 impl Detector for NetworkDetector {
     fn detect(&mut self, picture: Picture<'_>, settings: &Settings) -> Result<Found, DetectError> {
         self.choose_classes(settings.classes.as_ref());
-        let Self { info, nms, preprocessor, session, head, candidates, classes, wanted } = self;
+        let Self { info, nms, preprocessor, network, head, candidates, classes, wanted } = self;
         let start = Instant::now();
         let input = preprocessor.run(picture)?;
         let preprocess = start.elapsed();
@@ -79,7 +85,7 @@ impl Detector for NetworkDetector {
         candidates.clear();
         let begun = Instant::now();
         let (decoded, infer) =
-            session.run(input.tensor, size, |outputs| head.decode(outputs, size, &filter, candidates))?;
+            network.run(input.tensor, size, |outputs| head.decode(outputs, size, &filter, candidates))?;
         decoded.map_err(DetectError::Frame)?;
 
         suppress(candidates, *nms, settings.iou, settings.max_detections);
@@ -100,6 +106,6 @@ impl Detector for NetworkDetector {
     }
 
     fn stopper(&self) -> Option<Stopper> {
-        Some(self.session.stopper())
+        Some(self.network.stopper())
     }
 }

@@ -8,7 +8,6 @@
 //! streams use it, and at most one for each thread, so that two threads never wait for each other.
 
 use std::collections::HashMap;
-use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -20,7 +19,7 @@ use serde::Serialize;
 use super::lane::{Lane, LaneOptions, LaneState, OnResult, lock};
 use super::loaded::Loaded;
 use super::pool::{Shared, give_way, said};
-use super::{Config, DetectError, Family, Model, ModelInfo, Settings};
+use super::{Config, DetectError, Family, Model, ModelInfo, RemoteStatus, Settings};
 use crate::media::{DetectionTimes, Detections};
 
 /// How much the detector's threads have worked since they started. Two of these give the load between them.
@@ -80,6 +79,9 @@ pub struct PoolInfo {
     pub overdue: u64,
     /// What the model itself took for the newest finished frame, in milliseconds.
     pub infer_ms: Option<f64>,
+    /// The server that runs it, if one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteStatus>,
 }
 
 /// From a name to a model: [`Model::load`], or what a test has.
@@ -109,7 +111,7 @@ enum Entry {
 }
 
 impl Pools {
-    /// Starts the threads, `config.workers` or one for every two cores, with `default` for all streams that do not name
+    /// Starts the threads, `config.workers` or one for every two cores (with a server, as many as requests), with `default` for all streams that do not name
     /// another. Its detectors are made here, so that a model that cannot be used is refused now.
     ///
     /// # Errors
@@ -127,7 +129,7 @@ impl Pools {
         config: &Config,
         load: impl Fn(&Config) -> Result<Model, DetectError> + Send + Sync + 'static,
     ) -> Result<Arc<Self>, DetectError> {
-        let workers = config.workers.unwrap_or_else(default_workers).max(1);
+        let workers = config.all_workers();
         let default = Arc::new(Loaded::new(default));
         default.stock(workers)?;
         let shared = Shared::start(workers, Duration::from_millis(config.deadline_ms))?;
@@ -201,6 +203,7 @@ impl Pools {
                 failed: 0,
                 overdue: 0,
                 infer_ms: None,
+                remote: None,
             },
         }));
         if let Some((_, others)) = all.split_first_mut() {
@@ -234,11 +237,6 @@ impl std::fmt::Debug for Pools {
     }
 }
 
-/// Half of the cores: the other half is the video's.
-fn default_workers() -> usize {
-    (thread::available_parallelism().map_or(1, NonZero::get) / 2).max(1)
-}
-
 impl Inner {
     /// Whether `name` means the configured model, and not the motion detector that stands in for one without a file.
     fn is_default(&self, name: &str) -> bool {
@@ -258,6 +256,7 @@ impl Inner {
             failed: model.failed.load(Ordering::Relaxed),
             overdue: model.overdue.load(Ordering::Relaxed),
             infer_ms: last.map(|times| times.infer.as_secs_f64() * 1e3),
+            remote: model.model.remote_status(),
         }
     }
 
@@ -319,7 +318,9 @@ impl Inner {
             let model = if let Some(model) = there {
                 model
             } else {
-                let config = Config { model: name.to_owned(), ..self.config.clone() };
+                // The server is the configured model's.
+                let config =
+                    Config { model: name.to_owned(), remote: None, remote_model: None, ..self.config.clone() };
                 Arc::new(Loaded::new((self.load)(&config)?))
             };
             if let Err(error) = model.stock(self.wanted(&model, 1)) {

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::RunOptions;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
+use super::provider::Provider;
 use crate::detect::heads::{Graph, Output, Port};
 use crate::detect::{DetectError, Stopper};
 
@@ -76,23 +77,58 @@ pub struct Session {
     graph: Graph,
 }
 
+/// How a session runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Threads of its own, which sleep between two runs.
+    pub threads: usize,
+    /// On what.
+    pub provider: Provider,
+}
+
+/// Where a model's bytes are.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    File(&'a Path),
+    Memory(&'a [u8]),
+}
+
 impl Session {
-    /// Loads the model at `path` into a session of `threads` threads of its own, which sleep between two runs.
+    /// Loads the model at `path` into a session on the CPU of `threads` threads of its own, which sleep between two runs.
     ///
     /// # Errors
-    /// [`DetectError::Runtime`] without a library; [`DetectError::Unusable`] when the file is no model that the runtime
-    /// takes.
+    /// See [`Session::open_with`].
     pub fn open(library: &Path, path: &Path, threads: usize) -> Result<Self, DetectError> {
+        Self::open_with(library, path, &SessionOptions { threads, provider: Provider::Cpu })
+    }
+
+    /// Loads the model at `path`.
+    ///
+    /// # Errors
+    /// [`DetectError::Runtime`] without a library; [`DetectError::Provider`] when the provider cannot be had;
+    /// [`DetectError::Unusable`] when the file is no model that the runtime takes.
+    pub fn open_with(library: &Path, path: &Path, options: &SessionOptions) -> Result<Self, DetectError> {
+        Self::new(library, Place::File(path), &path.display().to_string(), options)
+    }
+
+    /// Loads a model from memory.
+    pub(super) fn from_bytes(library: &Path, model: &[u8], options: &SessionOptions) -> Result<Self, DetectError> {
+        Self::new(library, Place::Memory(model), "(in memory)", options)
+    }
+
+    fn new(library: &Path, place: Place<'_>, name: &str, options: &SessionOptions) -> Result<Self, DetectError> {
+        let unusable = |reason: String| DetectError::Unusable { model: name.to_owned(), reason };
         let (environment, _) = environment(library)?;
-        let session = build(&environment, path, threads).map_err(|reason| DetectError::Unusable {
-            model: path.display().to_string(),
-            reason: format!("the ONNX Runtime refused the file: {reason}"),
-        })?;
+        let builder = prepare(&environment, options.threads)
+            .map_err(|reason| unusable(format!("the ONNX Runtime makes no session: {reason}")))?;
+        let session = on(builder, options)?;
+        let session = commit(session, place)
+            .map_err(|reason| unusable(format!("the ONNX Runtime refused the file: {reason}")))?;
         let graph = describe(&session);
-        let options = Arc::new(RunOptions::new().map_err(|error| DetectError::Unusable {
-            model: path.display().to_string(),
-            reason: format!("the ONNX Runtime gives no options for its runs: {error}"),
-        })?);
+        let options = Arc::new(
+            RunOptions::new()
+                .map_err(|error| unusable(format!("the ONNX Runtime gives no options for its runs: {error}")))?,
+        );
         let ended = Arc::clone(&options);
         let stopper = Arc::new(move || {
             if let Err(error) = ended.terminate() {
@@ -114,7 +150,7 @@ impl Session {
         &self.graph
     }
 
-    /// Runs the network on one picture's `tensor`, `[1, 3, height, width]`, and hands its outputs to `read`. Returns what
+    /// Runs the network on `tensor`, the `[n, 3, height, width]` of *n* pictures, and hands its outputs to `read`. Returns what
     /// `read` returns, and how long the run took without it.
     ///
     /// # Errors
@@ -129,7 +165,8 @@ impl Session {
             DetectError::Frame(format!("inference failed: {error}"))
         }
         let start = Instant::now();
-        let input = TensorRef::from_array_view(([1, 3, height, width], tensor)).map_err(failed)?;
+        let batch = tensor.len() / (3 * width * height).max(1);
+        let input = TensorRef::from_array_view(([batch, 3, height, width], tensor)).map_err(failed)?;
         let values = self.inner.run_with_options(ort::inputs![input], &self.options).map_err(failed)?;
         let took = start.elapsed();
         let mut outputs = [Output { shape: &[], data: &[] }; MAX_OUTPUTS];
@@ -150,10 +187,11 @@ impl fmt::Debug for Session {
     }
 }
 
-fn build(environment: &Environment, path: &Path, threads: usize) -> Result<ort::session::Session, String> {
-    fn text(error: impl Display) -> String {
-        error.to_string()
-    }
+fn text(error: impl Display) -> String {
+    error.to_string()
+}
+
+fn prepare(environment: &Environment, threads: usize) -> Result<SessionBuilder, String> {
     ort::session::Session::builder(environment)
         .map_err(text)?
         // Some models print hundreds of warnings about their own graph.
@@ -167,9 +205,25 @@ fn build(environment: &Environment, path: &Path, threads: usize) -> Result<ort::
         .with_intra_op_spinning(false)
         .map_err(text)?
         .with_inter_threads(1)
-        .map_err(text)?
-        .commit_from_file(path)
         .map_err(text)
+}
+
+/// Puts a session on its provider, or fails.
+fn on(builder: SessionBuilder, options: &SessionOptions) -> Result<SessionBuilder, DetectError> {
+    let provider = options.provider;
+    let dispatch = provider.dispatch(options.threads)?;
+    if dispatch.is_empty() {
+        return Ok(builder);
+    }
+    builder.with_execution_providers(dispatch).map_err(|error| provider.refused(text(error)))
+}
+
+fn commit(mut builder: SessionBuilder, place: Place<'_>) -> Result<ort::session::Session, String> {
+    match place {
+        Place::File(path) => builder.commit_from_file(path),
+        Place::Memory(bytes) => builder.commit_from_memory(bytes),
+    }
+    .map_err(text)
 }
 
 fn describe(session: &ort::session::Session) -> Graph {

@@ -1,0 +1,333 @@
+//! A model that a server runs, with the same model here for while that one is away.
+//!
+//! Every picture goes to the server while it is there. The first that fails is looked at here at once, and so are all that
+//! follow, until the server was seen again: no stream loses a frame, and none waits for a server twice. Belongs here: this
+//! choice, and what is known about the server's model. Does not belong here: the protocol (`backend/remote`).
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::backend::{Remote, RemoteCounts, RemoteOptions};
+use super::lane::lock;
+use super::load::{describe, locate, rehearse};
+use super::loaded::Loaded;
+use super::model::{Model, ModelInfo};
+use super::network::NetworkDetector;
+use super::nms::NmsMode;
+use super::{Config, DetectError, Detector, Found, InputSpec, Picture, Settings, Stopper};
+
+/// How a server that runs a model is doing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RemoteStatus {
+    /// `grpc://host:port`.
+    pub address: String,
+    /// The model's name there.
+    pub model: String,
+    /// It is there, and pictures go to it.
+    pub up: bool,
+    /// Why it is not used, while it is not.
+    pub reason: Option<String>,
+    /// There is a model here for while it is away.
+    pub local: bool,
+    /// Runs that it answered.
+    pub frames: u64,
+    /// Runs that it failed.
+    pub failures: u64,
+    /// Second attempts, after a connection that broke.
+    pub retries: u64,
+    /// Pictures that the model here looked at in its place.
+    pub fallbacks: u64,
+}
+
+/// What is known about the server's model once it was there.
+struct Far {
+    info: Arc<ModelInfo>,
+    input: InputSpec,
+    nms: NmsMode,
+}
+
+/// The model here.
+struct Near {
+    loaded: Loaded,
+    /// How many more may look at the same time: the pool has a thread for every request, and this machine not a core for each.
+    places: Mutex<usize>,
+    left: Condvar,
+}
+
+/// What the detectors of the model share.
+struct Shared {
+    address: String,
+    model: String,
+    remote: Arc<Remote>,
+    far: OnceLock<Far>,
+    config: Config,
+    near: Option<Near>,
+    fallbacks: AtomicU64,
+}
+
+/// Connects to the configured server, and loads the model here that stands in for it, if its file is there.
+///
+/// # Errors
+/// [`DetectError::Remote`] when the server is away and there is no model here; [`DetectError::Unusable`] when the server's model
+/// is none that can be used, or has other classes than the one here; those of the model here, but for its absence.
+pub fn load(config: &Config) -> Result<Model, DetectError> {
+    let address = config.remote.clone().unwrap_or_default();
+    let model = config.remote_model.clone().unwrap_or_else(|| {
+        Path::new(&config.model).file_stem().map_or_else(|| config.model.clone(), |stem| stem.to_string_lossy().into())
+    });
+    let remote = Arc::new(Remote::connect(RemoteOptions {
+        address: address.clone(),
+        model: model.clone(),
+        timeout: Duration::from_millis(config.remote_timeout_ms),
+        concurrency: config.remote_concurrency,
+    })?);
+    let (near, missing) = match Model::load_here(config) {
+        Ok(near) => (Some(near), None),
+        Err(error @ DetectError::Missing { .. }) => (None, Some(error)),
+        Err(error) => return Err(error),
+    };
+    let near_info = near.as_ref().map(|near| near.info().clone());
+    let near = near.map(|near| Near {
+        loaded: Loaded::new(near),
+        places: Mutex::new(config.local_workers()),
+        left: Condvar::new(),
+    });
+    if let Some(near) = &near {
+        near.loaded.stock(config.local_workers())?;
+    }
+    let shared = Arc::new(Shared {
+        address,
+        model,
+        remote,
+        far: OnceLock::new(),
+        config: config.clone(),
+        near,
+        fallbacks: AtomicU64::new(0),
+    });
+    let info = match (shared.prove()?, near_info) {
+        (Some(far), near) => near.unwrap_or_else(|| (*far).clone()),
+        (None, Some(near)) => {
+            let reason = shared.remote.reason().unwrap_or_default();
+            tracing::warn!(address = shared.address, reason, "the remote detector is away: the model here looks until it comes");
+            near
+        }
+        (None, None) => {
+            let reason = shared.remote.reason().unwrap_or_default();
+            let local = missing.map(|error| error.to_string()).unwrap_or_default();
+            return Err(DetectError::Remote {
+                address: shared.address.clone(),
+                reason: format!("{reason}; nor is there a model here that could stand in for it: {local}"),
+            });
+        }
+    };
+    let status = Arc::clone(&shared);
+    let factory = move || Ok(Box::new(RemoteDetector::new(Arc::clone(&shared))) as Box<dyn Detector>);
+    Ok(Model::new(info, false, factory).with_remote(move || status.status()))
+}
+
+impl Shared {
+    /// Lets the server look at one grey picture. `None` while it is away.
+    fn prove(self: &Arc<Self>) -> Result<Option<Arc<ModelInfo>>, DetectError> {
+        let mut detector = match self.far_detector() {
+            Ok(Some(detector)) => detector,
+            Ok(None) => return Ok(None),
+            Err(reason) => return Err(DetectError::Unusable { model: format!("{} at {}", self.model, self.address), reason }),
+        };
+        let info = Arc::clone(&self.far.get().ok_or(DetectError::Frame("no model".into()))?.info);
+        match rehearse(&mut detector, &info) {
+            Ok(()) => Ok(Some(info)),
+            // What the server refuses now it may take later; a model of the wrong kind was found out before.
+            Err(_) if !self.remote.is_up() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A detector by the server; `None` until it was there once.
+    ///
+    /// # Errors
+    /// Says why its model cannot be used.
+    fn far_detector(&self) -> Result<Option<NetworkDetector>, String> {
+        let Some(session) = self.remote.session() else { return Ok(None) };
+        let far = match self.far.get() {
+            Some(far) => far,
+            None => {
+                let far = self.describe(session.graph())?;
+                self.far.get_or_init(|| far)
+            }
+        };
+        let detector = NetworkDetector::new(Arc::clone(&far.info), far.input, far.nms, session);
+        detector.map(Some).map_err(|error| error.to_string())
+    }
+
+    /// What the server's model is: by the manifest of its name, else by its graph. The protocol carries no class names: where
+    /// there are as many as here, they are those.
+    fn describe(&self, graph: &super::heads::Graph) -> Result<Far, String> {
+        let manifest = locate(&self.model, &self.config.models_dir).ok().and_then(|located| located.manifest);
+        let told = manifest.is_some();
+        let described = describe(&self.model, Path::new(&self.model), manifest, graph);
+        let (mut info, input, nms) = described.map_err(|error| error.to_string())?;
+        if let Some(near) = &self.near {
+            let labels = &near.loaded.model.info().labels;
+            if !told && labels.len() == info.labels.len() {
+                info.labels = Arc::clone(labels);
+            } else if *labels != info.labels {
+                return Err(format!(
+                    "it finds {}, and the model here that stands in for it {}: both have to find the same, so that a stream \
+                     does not notice; name another `model`, or a manifest for the server's",
+                    listed(&info.labels),
+                    listed(labels)
+                ));
+            }
+        }
+        Ok(Far { info: Arc::new(info), input, nms })
+    }
+
+    fn status(&self) -> RemoteStatus {
+        let RemoteCounts { frames, retries, failures } = self.remote.counts();
+        RemoteStatus {
+            address: self.address.clone(),
+            model: self.model.clone(),
+            up: self.remote.is_up(),
+            reason: self.remote.reason(),
+            local: self.near.is_some(),
+            frames,
+            failures,
+            retries,
+            fallbacks: self.fallbacks.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The first few of the class names.
+fn listed(labels: &[Arc<str>]) -> String {
+    const SHOWN: usize = 3;
+    let shown = labels.iter().take(SHOWN).map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+    if labels.len() > SHOWN { format!("{} classes ({shown}, …)", labels.len()) } else { shown }
+}
+
+/// A place at the model here; given back when dropped.
+struct Place<'a>(&'a Near);
+
+impl Near {
+    fn enter(&self) -> Place<'_> {
+        let free = self.left.wait_while(lock(&self.places), |free| *free == 0);
+        *free.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Place(self)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.places) += 1;
+        self.0.left.notify_one();
+    }
+}
+
+/// What ends a detector, whichever of the two is looking.
+#[derive(Default)]
+struct End {
+    ended: bool,
+    looking: Option<Stopper>,
+}
+
+/// Looks there, else here.
+struct RemoteDetector {
+    shared: Arc<Shared>,
+    far: Option<NetworkDetector>,
+    end: Arc<Mutex<End>>,
+}
+
+impl RemoteDetector {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, far: None, end: Arc::default() }
+    }
+
+    /// Lets `detector` look in a way that can be ended. Whether it was stands beside the result.
+    fn look(
+        end: &Mutex<End>,
+        detector: &mut dyn Detector,
+        picture: Picture<'_>,
+        settings: &Settings,
+    ) -> (Result<Found, DetectError>, bool) {
+        let stopper = detector.stopper();
+        {
+            let mut end = lock(end);
+            if end.ended {
+                return (Err(DetectError::Frame("it was ended".into())), true);
+            }
+            end.looking = stopper;
+        }
+        let found = detector.detect(picture, settings);
+        let mut end = lock(end);
+        end.looking = None;
+        (found, end.ended)
+    }
+
+    fn there(&mut self, picture: Picture<'_>, settings: &Settings) -> Result<Found, DetectError> {
+        if self.far.is_none() {
+            self.far = self.shared.far_detector().map_err(|reason| {
+                // Found out only now, since the server was away at the start.
+                self.shared.remote.condemn(&reason);
+                DetectError::Frame(reason)
+            })?;
+        }
+        match &mut self.far {
+            Some(far) => Self::look(&self.end, far, picture, settings).0,
+            None => Err(DetectError::Frame("the remote detector was never there".into())),
+        }
+    }
+
+    fn here(&mut self, near: &Near, picture: Picture<'_>, settings: &Settings) -> Result<Found, DetectError> {
+        let _place = near.enter();
+        let mut detector = near.loaded.take()?;
+        let (found, ended) = Self::look(&self.end, &mut *detector, picture, settings);
+        if ended {
+            near.loaded.lost();
+        } else {
+            near.loaded.put_back(detector);
+        }
+        found
+    }
+}
+
+impl Detector for RemoteDetector {
+    fn detect(&mut self, picture: Picture<'_>, settings: &Settings) -> Result<Found, DetectError> {
+        let shared = Arc::clone(&self.shared);
+        let failed = if shared.remote.is_up() {
+            match self.there(picture, settings) {
+                Ok(found) => return Ok(found),
+                Err(error) => Some(error),
+            }
+        } else {
+            None
+        };
+        let Some(near) = &shared.near else {
+            return Err(failed.unwrap_or_else(|| {
+                let reason = shared.remote.reason().unwrap_or_default();
+                DetectError::Frame(format!("the remote detector is away: {reason}"))
+            }));
+        };
+        let found = self.here(near, picture, settings)?;
+        shared.fallbacks.fetch_add(1, Ordering::Relaxed);
+        if let Some(error) = failed {
+            // The picture is a good one, so that the fault is the server's, whatever it was.
+            shared.remote.away(&error.to_string());
+        }
+        Ok(found)
+    }
+
+    fn stopper(&self) -> Option<Stopper> {
+        let end = Arc::clone(&self.end);
+        Some(Arc::new(move || {
+            let mut end = lock(&end);
+            end.ended = true;
+            if let Some(stopper) = &end.looking {
+                stopper();
+            }
+        }))
+    }
+}

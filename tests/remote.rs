@@ -1,0 +1,308 @@
+//! Detection on another machine: against mlserver, a server of the Open Inference Protocol that is not ours.
+//!
+//! Needs mlserver in `.sightline/venv-oip` (`make setup-test`), or the Python that `SIGHTLINE_OIP_PYTHON` names; prints a line
+//! and passes where it is absent, unless all peers are required.
+#![cfg(feature = "remote")]
+
+#[path = "support/onnx.rs"]
+mod onnx;
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use onnx::{Side, brightness};
+use sightline::detect::{
+    Config, DetectError, Detector, Lane, LaneOptions, Model, Picture, Pools, RemoteStatus, Settings,
+};
+use sightline::media::{Detections, Frame, FrameLedger, I420Frame, RtpTimestamp};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn python() -> Option<PathBuf> {
+    let named = std::env::var_os("SIGHTLINE_OIP_PYTHON").map(PathBuf::from);
+    let python = named.unwrap_or_else(|| root().join(".sightline/venv-oip/bin/python"));
+    let required = std::env::var_os("SIGHTLINE_REQUIRE_BROWSER").is_some();
+    assert!(python.exists() || !required, "mlserver is not there: make setup-test installs it");
+    if !python.exists() {
+        println!("left out: mlserver is not there (make setup-test installs it)");
+    }
+    python.exists().then_some(python)
+}
+
+/// A running mlserver; killed when dropped.
+struct Server {
+    child: Child,
+}
+
+impl Server {
+    /// Serves `file` as `name` on `port`, and waits until it is ready.
+    fn start(python: &Path, port: u16, name: &str, file: &Path) -> Self {
+        let http = free_port();
+        let mut child = Command::new(python)
+            .current_dir(root().join("tests/remote"))
+            .arg("oip_server.py")
+            .args([port.to_string(), http.to_string(), name.to_owned()])
+            .arg(file)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // Its end closes the pipe, so that this ends too.
+        assert!(lines.any(|line| line.unwrap() == "ready"), "mlserver ended");
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A folder with the model `bright`, which finds how bright the picture is.
+fn models() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("bright.onnx"), brightness(Side::Fixed(1))).unwrap();
+    folder
+}
+
+fn config(models_dir: &Path, port: u16) -> Config {
+    Config {
+        model: "bright".into(),
+        models_dir: models_dir.into(),
+        remote: Some(format!("grpc://127.0.0.1:{port}")),
+        remote_timeout_ms: 4000,
+        confidence: Some(0.1),
+        deadline_ms: 600_000,
+        ..Config::default()
+    }
+}
+
+/// A grey picture of so much luma.
+fn grey(luma: u8) -> I420Frame {
+    let mut frame = I420Frame::black(64, 64);
+    frame.planes_mut().0.fill(luma);
+    frame
+}
+
+fn all() -> Settings {
+    Settings { confidence: 0.05, iou: 0.5, classes: None, max_detections: 10 }
+}
+
+/// A stream of grey pictures.
+struct Fed {
+    pools: Arc<Pools>,
+    lane: Lane,
+    results: Receiver<Arc<Detections>>,
+    offered: u64,
+}
+
+impl Fed {
+    fn start(model: Model, config: &Config) -> Self {
+        let pools = Pools::start(model, config).unwrap();
+        let (deliver, results) = channel();
+        let lane = pools.lane("cam".into(), LaneOptions::default(), move |result| drop(deliver.send(result)));
+        Self { pools, lane, results, offered: 0 }
+    }
+
+    fn status(&self) -> RemoteStatus {
+        self.pools.info()[0].remote.clone().unwrap()
+    }
+
+    /// Offers a frame and waits for what was found in it.
+    fn look(&mut self) {
+        self.offered += 1;
+        let now = Instant::now();
+        self.lane.offer(Frame {
+            id: self.offered,
+            rtp_timestamp: RtpTimestamp::default(),
+            captured: None,
+            picture: Arc::new(grey(200)),
+            ledger: FrameLedger::arrived(now, now),
+        });
+        let result = self.results.recv_timeout(LIMIT).expect("every frame has a result");
+        assert_eq!((result.frame_id, result.items.len()), (self.offered, 1));
+    }
+
+    /// Looks at frames until the server's state is as wished.
+    fn look_until(&mut self, what: &str, wished: impl Fn(&RemoteStatus) -> bool) {
+        let begun = Instant::now();
+        while !wished(&self.status()) {
+            assert!(begun.elapsed() < LIMIT, "{what}: {:?}", self.status());
+            self.look();
+        }
+    }
+}
+
+#[test]
+fn a_server_finds_what_the_same_model_finds_here() {
+    let Some(python) = python() else { return };
+    let (folder, port) = (models(), free_port());
+    let _server = Server::start(&python, port, "bright", &folder.path().join("bright.onnx"));
+    let far = Model::load(&config(folder.path(), port)).unwrap();
+    let near = Model::load(&Config { remote: None, ..config(folder.path(), port) }).unwrap();
+    let (mut far_detector, mut near_detector) = (far.detector().unwrap(), near.detector().unwrap());
+    let before = far.remote_status().unwrap();
+    assert!(before.up && before.local, "{before:?}");
+    for luma in [60, 120, 200] {
+        let picture = grey(luma);
+        let found = far_detector.detect(Picture::I420(&picture), &all()).unwrap();
+        let expected = near_detector.detect(Picture::I420(&picture), &all()).unwrap();
+        assert_eq!(found.items, expected.items);
+        assert_eq!(found.items.len(), 1);
+    }
+    let after = far.remote_status().unwrap();
+    assert_eq!((after.frames - before.frames, after.failures, after.fallbacks), (3, 0, 0));
+}
+
+#[test]
+fn a_published_model_finds_the_same_on_a_server() {
+    let Some(python) = python() else { return };
+    let shared = std::env::var_os("SIGHTLINE_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+    let models_dir = shared.join("media/models");
+    let file = models_dir.join("yolox_nano_416.onnx");
+    if !file.is_file() {
+        return println!("skipped: no shared media (set SIGHTLINE_SHARED)");
+    }
+    let port = free_port();
+    let _server = Server::start(&python, port, "yolox-nano", &file);
+    let config = Config { model: "yolox-nano".into(), ..config(&models_dir, port) };
+    let mut images = 0;
+    let far = Model::load(&config).unwrap();
+    let near = Model::load(&Config { remote: None, ..config.clone() }).unwrap();
+    let (mut far_detector, mut near_detector) = (far.detector().unwrap(), near.detector().unwrap());
+    let mut paths: Vec<_> =
+        std::fs::read_dir(shared.join("media/images")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths.iter().take(4) {
+        let Ok(image) = image::open(path) else { continue };
+        let image = image.to_rgb8();
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        let picture = Picture::Rgb { data: image.as_raw(), width, height };
+        let settings = near.settings(&config);
+        let found = far_detector.detect(picture, &settings).unwrap().items;
+        let expected = near_detector.detect(picture, &settings).unwrap().items;
+        assert_eq!(found.len(), expected.len(), "{}", path.display());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found.class_name, expected.class_name);
+            assert!((found.confidence - expected.confidence).abs() < 1e-4);
+        }
+        images += expected.len().min(1);
+    }
+    assert!(images > 0, "nothing was found in any image");
+    assert_eq!(far.remote_status().unwrap().fallbacks, 0);
+}
+
+#[test]
+fn a_server_that_dies_and_comes_back_costs_no_frame() {
+    let Some(python) = python() else { return };
+    let (folder, port) = (models(), free_port());
+    let file = folder.path().join("bright.onnx");
+    let server = Server::start(&python, port, "bright", &file);
+    let config = config(folder.path(), port);
+    let mut fed = Fed::start(Model::load(&config).unwrap(), &config);
+    fed.look_until("the server looks", |status| status.frames >= 10);
+    assert_eq!(fed.status().fallbacks, 0);
+
+    server.kill();
+    fed.look_until("the model here looks", |status| !status.up && status.fallbacks >= 10);
+    let away = fed.status();
+    assert!(away.reason.is_some(), "{away:?}");
+    assert!(away.failures <= 4, "no more than what was in flight tried it: {away:?}");
+
+    let _server = Server::start(&python, port, "bright", &file);
+    fed.look_until("the server looks again", |status| status.up && status.frames >= away.frames + 10);
+    let counters = fed.lane.counters();
+    assert_eq!((counters.finished, counters.failed, counters.skipped), (fed.offered, 0, 0));
+}
+
+#[test]
+fn a_server_that_is_away_at_the_start_is_found_when_it_comes() {
+    let Some(python) = python() else { return };
+    let (folder, port) = (models(), free_port());
+    let config = config(folder.path(), port);
+    let mut fed = Fed::start(Model::load(&config).unwrap(), &config);
+    fed.look();
+    let status = fed.status();
+    assert!(!status.up && status.fallbacks == 1 && status.failures == 0, "{status:?}");
+    let _server = Server::start(&python, port, "bright", &folder.path().join("bright.onnx"));
+    fed.look_until("the server looks", |status| status.up && status.frames >= 5);
+    assert_eq!(fed.lane.counters().failed, 0);
+}
+
+#[test]
+fn a_server_can_have_the_model_alone() {
+    let Some(python) = python() else { return };
+    let (folder, elsewhere, port) = (models(), tempfile::tempdir().unwrap(), free_port());
+    let server = Server::start(&python, port, "bright", &folder.path().join("bright.onnx"));
+    let config = Config { model: "./bright.onnx".into(), ..config(elsewhere.path(), port) };
+    let model = Model::load(&config).unwrap();
+    assert_eq!((&*model.info().name, model.info().labels.len()), ("bright", 1));
+    let mut detector = model.detector().unwrap();
+    assert_eq!(detector.detect(Picture::I420(&grey(200)), &all()).unwrap().items.len(), 1);
+    server.kill();
+    // What is in flight fails, and then what comes fails without being tried.
+    while model.remote_status().unwrap().up {
+        let _ = detector.detect(Picture::I420(&grey(200)), &all());
+    }
+    let error = detector.detect(Picture::I420(&grey(200)), &all()).unwrap_err();
+    assert!(matches!(&error, DetectError::Frame(why) if why.contains("away")), "{error}");
+}
+
+#[test]
+fn a_model_that_the_server_does_not_have_leaves_the_one_here_at_work_and_says_so() {
+    let Some(python) = python() else { return };
+    let (folder, port) = (models(), free_port());
+    let _server = Server::start(&python, port, "another", &folder.path().join("bright.onnx"));
+    let model = Model::load(&config(folder.path(), port)).unwrap();
+    let status = model.remote_status().unwrap();
+    assert!(!status.up && status.reason.as_ref().is_some_and(|why| why.contains("bright")), "{status:?}");
+    // By its own name it is found, and says what the one here says.
+    let config = Config { remote_model: Some("another".into()), ..config(folder.path(), port) };
+    assert!(Model::load(&config).unwrap().remote_status().unwrap().up);
+}
+
+#[test]
+fn nobody_there_and_no_model_here_is_refused_with_both_reasons() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let config = Config { model: "yolox-nano".into(), ..config(folder.path(), port) };
+    let error = Model::load(&config).unwrap_err();
+    assert!(matches!(error, DetectError::Remote { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(&format!("127.0.0.1:{port}")) && text.contains("models pull"), "{text}");
+}
+
+#[test]
+fn a_server_that_never_answers_costs_its_timeout_once() {
+    let (folder, silent) = (models(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let config = config(folder.path(), silent.local_addr().unwrap().port());
+    let mut fed = Fed::start(Model::load(&config).unwrap(), &config);
+    for _ in 0..5 {
+        fed.look();
+    }
+    let status = fed.status();
+    assert!(!status.up && status.fallbacks == 5, "{status:?}");
+}
