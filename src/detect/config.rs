@@ -26,6 +26,9 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Threads inside one session; unset: 1.
     pub threads: Option<usize>,
+    /// The most pictures of several streams that a model with an open batch axis looks at together; unset: 1 on the CPU, where
+    /// a batch is no faster, and 8 elsewhere.
+    pub batch: Option<usize>,
     /// On what the models run: `cpu`, `cuda`, `tensorrt` or `openvino`; all but the first are cargo features.
     pub provider: Provider,
     /// A server that runs the configured model in place of this machine, by the Open Inference Protocol:
@@ -56,6 +59,7 @@ impl Default for Config {
             max_detections: 100,
             workers: None,
             threads: None,
+            batch: None,
             provider: Provider::Cpu,
             remote: None,
             remote_model: None,
@@ -73,6 +77,12 @@ const MAX_DETECTIONS: usize = 1000;
 
 /// More threads than this is a slip of the finger.
 const MAX_THREADS: usize = 256;
+
+/// The memory for a batch grows with it, and no runtime gains beyond this.
+const MAX_BATCH: usize = 64;
+
+/// What a batch may be where it is faster, unless configured.
+const DEFAULT_BATCH: usize = 8;
 
 /// More requests at a time than this is one, too.
 const MAX_REQUESTS: usize = 64;
@@ -109,6 +119,9 @@ impl Config {
                 return Err(format!("{key} = {value}: from 1 to {MAX_THREADS} is possible"));
             }
         }
+        if let Some(batch) = self.batch.filter(|batch| !(1..=MAX_BATCH).contains(batch)) {
+            return Err(format!("batch = {batch}: from 1 to {MAX_BATCH} is possible"));
+        }
         if !(MIN_DEADLINE_MS..=MAX_DEADLINE_MS).contains(&self.deadline_ms) {
             let range = format!("from {MIN_DEADLINE_MS} to {MAX_DEADLINE_MS} is possible");
             return Err(format!("deadline_ms = {}: {range}", self.deadline_ms));
@@ -119,7 +132,9 @@ impl Config {
     fn validate_remote(&self) -> Result<(), String> {
         let Some(address) = &self.remote else {
             return match &self.remote_model {
-                Some(model) => Err(format!("remote_model = \"{model}\": nothing without `remote`, the server's address")),
+                Some(model) => {
+                    Err(format!("remote_model = \"{model}\": nothing without `remote`, the server's address"))
+                }
                 None => Ok(()),
             };
         };
@@ -159,6 +174,11 @@ impl Config {
         self.workers.unwrap_or_else(half).max(1)
     }
 
+    /// The most pictures that go into one run of a model whose batch axis is open.
+    pub(super) fn most_together(&self) -> usize {
+        self.batch.unwrap_or(if self.provider == Provider::Cpu { 1 } else { DEFAULT_BATCH })
+    }
+
     /// How many threads take turns. One that waits for a server costs nothing: unless they are configured, there are as many
     /// as requests.
     pub(super) fn all_workers(&self) -> usize {
@@ -190,6 +210,8 @@ mod tests {
             ("threads = 1000", "threads = 1000"),
             ("deadline_ms = 99", "deadline_ms = 99"),
             ("deadline_ms = 600001", "deadline_ms = 600001"),
+            ("batch = 0", "batch = 0"),
+            ("batch = 65", "batch = 65"),
             ("model = ''", "model = \"\""),
         ] {
             let error = toml::from_str::<Config>(text).unwrap().validate().unwrap_err();
@@ -206,7 +228,9 @@ mod tests {
         for remote in ["grpc://10.0.0.7:8001", "grpc://triton.local:8001", "grpc://[::1]:8001"] {
             assert_eq!(with(remote, ""), Ok(()), "{remote}");
         }
-        for remote in ["", "http://a:1", "grpcs://a:1", "grpc://a", "grpc://:1", "grpc://a:0", "grpc://a:b", "grpc://u:p@a:1"] {
+        for remote in
+            ["", "http://a:1", "grpcs://a:1", "grpc://a", "grpc://:1", "grpc://a:0", "grpc://a:b", "grpc://u:p@a:1"]
+        {
             let error = with(remote, "").unwrap_err();
             assert!(error.starts_with("remote: grpc://host:port") && !error.contains("u:p"), "{error}");
         }
@@ -221,7 +245,8 @@ mod tests {
         }
         let alone = toml::from_str::<Config>("remote_model = 'x'").unwrap().validate().unwrap_err();
         assert!(alone.contains("remote_model"), "{alone}");
-        let motion = toml::from_str::<Config>("model = 'motion'\nremote = 'grpc://a:1'").unwrap().validate().unwrap_err();
+        let motion =
+            toml::from_str::<Config>("model = 'motion'\nremote = 'grpc://a:1'").unwrap().validate().unwrap_err();
         assert!(motion.contains("motion"), "{motion}");
         assert!(toml::from_str::<Config>("provider = 'tpu'").unwrap_err().to_string().contains("openvino"));
     }

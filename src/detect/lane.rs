@@ -198,11 +198,19 @@ struct Work {
     unlogged: u64,
 }
 
+/// A frame in the hands of a worker.
+pub(super) struct Taken {
+    pub frame: Frame,
+    offered: Instant,
+    taken: Instant,
+    pub settings: Arc<Settings>,
+}
+
 /// What a frame cost that was finished.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Served {
     pub times: DetectionTimes,
-    /// What the detector says that it took.
+    /// What the detector says that it took; of what it did for several frames together, this one's part.
     pub cost: Duration,
 }
 
@@ -287,18 +295,22 @@ impl LaneState {
         }
     }
 
-    /// Looks at the newest frame, if one waits, and delivers the result. Returns what the frame cost, unless it failed.
-    pub(super) fn serve(
+    /// Takes the newest frame, if one waits, in this turn.
+    pub(super) fn take(&self, turn: u64) -> Option<Taken> {
+        let Waiting { frame, offered } = self.waiting.take()?;
+        self.turn.store(turn, Ordering::Release);
+        Some(Taken { frame, offered, taken: Instant::now(), settings: self.settings.load_full() })
+    }
+
+    /// Delivers what was found in a frame. Returns what the frame cost, unless it failed.
+    pub(super) fn deliver(
         &self,
         turn: u64,
         model: &Arc<str>,
-        look: impl FnOnce(&Frame, &Settings) -> Result<Found, DetectError>,
+        taken: Taken,
+        found: Result<Found, DetectError>,
     ) -> Option<Served> {
-        let Waiting { frame, offered } = self.waiting.take()?;
-        let taken = Instant::now();
-        let settings = self.settings.load_full();
-        self.turn.store(turn, Ordering::Release);
-        let found = look(&frame, &settings);
+        let Taken { frame, offered, taken, .. } = taken;
         // Given up meanwhile: another worker may be serving the lane.
         self.turn.compare_exchange(turn, 0, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         let mut work = lock(&self.work);
@@ -310,7 +322,7 @@ impl LaneState {
                 return None;
             }
         };
-        let Found { mut items, preprocess, infer, postprocess } = found;
+        let Found { mut items, preprocess, infer, postprocess, shared_by } = found;
         let tracking = Instant::now();
         let arrived = frame.ledger.at(Mark::LastPacket).unwrap_or(offered);
         let (width, height) = (frame.picture.width(), frame.picture.height());
@@ -344,7 +356,8 @@ impl LaneState {
                 times,
             }));
         }
-        Some(Served { times, cost: preprocess + infer + postprocess })
+        let together = u32::try_from(shared_by.max(1)).unwrap_or(u32::MAX);
+        Some(Served { times, cost: (preprocess + infer) / together + postprocess })
     }
 }
 

@@ -45,6 +45,8 @@ impl Model {
         let session = Session::open_with(&library, &path, &options)?;
         let (info, input, nms) = describe(&config.model, &path, manifest, session.graph())?;
         let info = Arc::new(info);
+        let batch =
+            if session.graph().takes_batches() && info.family.batch_first() { config.most_together() } else { 1 };
         let mut first = NetworkDetector::new(Arc::clone(&info), input, nms, session)?;
         rehearse(&mut first, &info)?;
 
@@ -60,7 +62,8 @@ impl Model {
                 NetworkDetector::new(Arc::clone(&maker), input, nms, session)?
             };
             Ok(Box::new(detector) as Box<dyn Detector>)
-        }))
+        })
+        .with_batch(batch))
     }
 }
 

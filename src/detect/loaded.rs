@@ -13,6 +13,8 @@ pub(super) struct Loaded {
     shelf: Mutex<Shelf>,
     pub frames: AtomicU64,
     pub failed: AtomicU64,
+    /// Frames looked at together with others.
+    pub batched: AtomicU64,
     pub overdue: AtomicU64,
     pub last: Mutex<Option<DetectionTimes>>,
 }
@@ -31,6 +33,7 @@ impl Loaded {
             shelf: Mutex::default(),
             frames: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            batched: AtomicU64::new(0),
             overdue: AtomicU64::new(0),
             last: Mutex::new(None),
         }

@@ -101,6 +101,8 @@ pub struct Found {
     pub infer: Duration,
     /// Raw outputs to objects.
     pub postprocess: Duration,
+    /// How many pictures the times before the last were spent on together; 0 and 1 are one.
+    pub shared_by: usize,
 }
 
 /// Ends, from another thread, what a [`Detector`] is doing.
@@ -113,6 +115,12 @@ pub trait Detector: Send {
     /// # Errors
     /// [`DetectError::Frame`]: this picture is lost, the next may be fine.
     fn detect(&mut self, picture: Picture<'_>, settings: &Settings) -> Result<Found, DetectError>;
+
+    /// Looks at several pictures, each with what is wanted of it, and gives a result for each in their order. Whatever is wrong
+    /// with one of them costs that one.
+    fn detect_batch(&mut self, pictures: &[(Picture<'_>, &Settings)]) -> Vec<Result<Found, DetectError>> {
+        pictures.iter().map(|(picture, settings)| self.detect(*picture, settings)).collect()
+    }
 
     /// A way to make a [`detect`](Self::detect) that takes too long fail soon; whoever used it throws the detector away.
     /// `None`: it cannot be ended, and a thread that hangs in it is left to itself.

@@ -21,6 +21,14 @@ pub enum Family {
     Motion,
 }
 
+impl Family {
+    /// Whether the first side of all outputs counts the pictures, so that those of a batch can be told apart.
+    #[must_use]
+    pub fn batch_first(self) -> bool {
+        matches!(self, Self::Centerface | Self::Yolox | Self::Ultralytics)
+    }
+}
+
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -135,6 +143,7 @@ pub struct Model {
     per_stream: bool,
     factory: Arc<Factory>,
     remote: Option<Arc<Remote>>,
+    batch: usize,
 }
 
 impl Model {
@@ -145,13 +154,25 @@ impl Model {
         per_stream: bool,
         factory: impl Fn() -> Result<Box<dyn Detector>, DetectError> + Send + Sync + 'static,
     ) -> Self {
-        Self { info: Arc::new(info), per_stream, factory: Arc::new(factory), remote: None }
+        Self { info: Arc::new(info), per_stream, factory: Arc::new(factory), remote: None, batch: 1 }
     }
 
     /// The same, run by a server that is doing as `status` says.
     #[must_use]
     pub(super) fn with_remote(self, status: impl Fn() -> RemoteStatus + Send + Sync + 'static) -> Self {
         Self { remote: Some(Arc::new(status)), ..self }
+    }
+
+    /// The same, whose detectors look at up to so many pictures at once for less than one by one.
+    #[must_use]
+    pub fn with_batch(self, batch: usize) -> Self {
+        Self { batch: batch.max(1), ..self }
+    }
+
+    /// The most pictures that a detector is given at once.
+    #[must_use]
+    pub fn batch(&self) -> usize {
+        self.batch
     }
 
     /// How the server is doing that runs it, if one does.

@@ -1,23 +1,25 @@
 //! The threads that look at pictures, shared fairly by all streams and all models, beside the video and never in its way.
 //!
 //! Every stream has a [`Lane`](super::Lane); [`turns`](super::turns) says which is next. A lane has at most one frame in
-//! work, so that its tracker sees them in order. Whoever offers a frame never waits.
+//! work, so that its tracker sees them in order. Whoever offers a frame never waits. A thread that finds several lanes of a model
+//! waiting whose graph takes several pictures looks at them together: at those that are next, and that no other thread is free
+//! for. It waits for none.
+
+mod look;
 
 use std::any::Any;
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::DetectError;
 use super::lane::{LaneState, lock};
 use super::loaded::Loaded;
 use super::pools::PoolStats;
 use super::turns::{Priority, Turn, Turns};
 use super::watch::{Fate, Overdue, Watch};
-use super::{DetectError, Found, Picture, Settings};
-use crate::media::{DetectionTimes, Frame};
+use crate::media::DetectionTimes;
 
 /// How far the detector's threads stand back behind the video's (Linux: nice, per thread). On a machine with too little
 /// time for both, it is the detections that become fewer.
@@ -43,14 +45,22 @@ struct Queue {
     stopping: bool,
     /// Threads that take turns: started, neither gone nor given up.
     alive: usize,
+    /// Those of them that wait for a frame.
+    idle: usize,
 }
 
-/// What is in work: a lane's turn, on a thread, by a detector of a model.
+/// What is in work: the turns of one lane, or of several of one model, on a thread, by a detector of the model.
 struct Job {
-    turn: Turn,
+    turns: Vec<(Turn, Arc<LaneState>)>,
     worker: usize,
-    lane: Arc<LaneState>,
     model: Arc<Loaded>,
+}
+
+impl Job {
+    /// The number that it is watched by: its first turn's.
+    fn number(&self) -> u64 {
+        self.turns.first().map_or(0, |(turn, _)| turn.number)
+    }
 }
 
 /// What the threads and the lanes share.
@@ -225,9 +235,21 @@ impl Shared {
             }
             if let Some((turn, seat)) = queue.turns.next() {
                 let (lane, model) = (Arc::clone(&seat.lane), Arc::clone(&seat.model));
-                return Some(Arc::new(Job { turn, worker, lane, model }));
+                let mut turns = vec![(turn, lane)];
+                let most = model.model.batch();
+                if most > 1 {
+                    let share = look::share(queue.turns.waiting() + 1, queue.idle, most);
+                    while turns.len() < share
+                        && let Some((turn, seat)) = queue.turns.next_if(|seat| Arc::ptr_eq(&seat.model, &model))
+                    {
+                        turns.push((turn, Arc::clone(&seat.lane)));
+                    }
+                }
+                return Some(Arc::new(Job { turns, worker, model }));
             }
+            queue.idle += 1;
             queue = self.work_waits.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
         }
     }
 
@@ -236,104 +258,40 @@ impl Shared {
         while let Some(job) = self.next(worker) {
             self.working.fetch_add(1, Ordering::Relaxed);
             let started = Instant::now();
-            let (looked, fate) = (Cell::new(0), Cell::new(Fate::InTime));
-            let served = catch_unwind(AssertUnwindSafe(|| {
-                job.lane.serve(job.turn.number, &job.model.model.info().name, |frame, settings| {
-                    looked.set(1);
-                    self.look(&job, frame, settings, &fate)
-                })
-            }));
-            let took = started.elapsed();
-            let looked = looked.get();
+            let taken: Vec<_> =
+                job.turns.iter().filter_map(|(turn, lane)| Some((*turn, lane, lane.take(turn.number)?))).collect();
+            let (found, fate) = self.look(&job, taken.iter().map(|(_, lane, taken)| (*lane, taken)).collect());
+            let looked = taken.len() as u64;
             self.frames.fetch_add(looked, Ordering::Relaxed);
             job.model.frames.fetch_add(looked, Ordering::Relaxed);
+            if looked > 1 {
+                job.model.batched.fetch_add(looked, Ordering::Relaxed);
+            }
+            let mut costs = Vec::new();
+            for ((turn, lane, taken), found) in taken.into_iter().zip(found) {
+                costs.push((turn.number, self.deliver(&job, turn, lane, taken, found)));
+            }
+            let took = started.elapsed();
             self.busy_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.working.fetch_sub(1, Ordering::Relaxed);
-            if fate.get() == Fate::GivenUp {
+            if fate == Fate::GivenUp {
                 // Another has this one's place.
                 return Fate::GivenUp;
             }
-            let mut cost = took;
-            match served {
-                Ok(Some(served)) => {
-                    cost = served.cost;
-                    *lock(&job.model.last) = Some(served.times);
-                    *lock(&self.last) = Some(served.times);
-                }
-                Ok(None) => {}
-                Err(panic) => {
-                    self.panics.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(panic = said(&*panic), "whoever takes the detections panicked");
-                }
+            let part = took / u32::try_from(job.turns.len()).unwrap_or(u32::MAX).max(1);
+            let mut queue = lock(&self.queue);
+            let mut wait = 0;
+            for (turn, _) in &job.turns {
+                let cost = costs.iter().find(|(number, _)| *number == turn.number).and_then(|(_, cost)| *cost);
+                wait += usize::from(queue.turns.done(*turn, cost.unwrap_or(part)));
             }
-            lock(&self.queue).turns.done(job.turn, cost);
+            drop(queue);
+            // This thread is there for one of them.
+            for _ in 1..wait {
+                self.work_waits.notify_one();
+            }
         }
         Fate::InTime
-    }
-
-    /// One frame through a detector. A panic costs the detector, whose state can no longer be trusted, and so does the
-    /// deadline.
-    fn look(
-        &self,
-        job: &Arc<Job>,
-        frame: &Frame,
-        settings: &Settings,
-        fate: &Cell<Fate>,
-    ) -> Result<Found, DetectError> {
-        let (lane, model) = (&job.lane, &job.model);
-        let own = model.model.per_stream();
-        let looked = self.unpanicked(|| {
-            let held = if own { lock(lane.detector()).take() } else { None };
-            match held {
-                Some(detector) => Ok(detector),
-                None if own => model.model.detector(),
-                None => model.take(),
-            }
-        });
-        let looked = looked.and_then(|mut detector| {
-            self.watch.begin(job.turn.number, detector.stopper(), Arc::clone(job), Instant::now());
-            let found = self.unpanicked(|| {
-                let found = detector.detect(Picture::I420(&frame.picture), settings);
-                // Out of here only if it did not panic.
-                Ok((found, detector))
-            });
-            fate.set(self.watch.end(job.turn.number));
-            match (found, fate.get()) {
-                (Ok((found, detector)), Fate::InTime) => {
-                    if own {
-                        *lock(lane.detector()) = Some(detector);
-                    } else {
-                        model.put_back(detector);
-                    }
-                    found
-                }
-                (found, fate) => {
-                    if !own && fate != Fate::GivenUp {
-                        model.lost();
-                    }
-                    let found = found.and_then(|(found, _)| found);
-                    if fate == Fate::Ended { found.map_err(|_| self.too_slow()) } else { found }
-                }
-            }
-        });
-        if looked.is_err() && fate.get() != Fate::GivenUp {
-            model.failed.fetch_add(1, Ordering::Relaxed);
-        }
-        looked
-    }
-
-    fn too_slow(&self) -> DetectError {
-        let limit = self.watch.deadline().as_millis();
-        DetectError::Frame(format!(
-            "the detector took longer than {limit} ms and was ended; [detect] deadline_ms sets that"
-        ))
-    }
-
-    fn unpanicked<T>(&self, what: impl FnOnce() -> Result<T, DetectError>) -> Result<T, DetectError> {
-        catch_unwind(AssertUnwindSafe(what)).unwrap_or_else(|panic| {
-            self.panics.fetch_add(1, Ordering::Relaxed);
-            Err(DetectError::Frame(format!("the detector panicked: {}", said(&*panic))))
-        })
     }
 
     /// The life of the thread that holds the deadline.
@@ -354,20 +312,24 @@ impl Shared {
 
     /// Gives up a frame whose detector does not end, with the detector and its thread.
     fn give_up(self: &Arc<Self>, job: &Job) {
-        let Job { turn, worker, lane, model } = job;
-        tracing::error!(stream = %lane.stream(), model = %model.model.info().name, "a detector does not end: its thread is replaced");
-        lane.give_up(turn.number, &self.too_slow());
-        model.failed.fetch_add(1, Ordering::Relaxed);
+        let Job { turns, worker, model } = job;
+        for (turn, lane) in turns {
+            tracing::error!(stream = %lane.stream(), model = %model.model.info().name, "a detector does not end: its thread is replaced");
+            lane.give_up(turn.number, &self.too_slow());
+        }
+        model.failed.fetch_add(turns.len() as u64, Ordering::Relaxed);
         if !model.model.per_stream() {
             model.lost();
         }
         let waits = {
             let mut queue = lock(&self.queue);
             queue.alive -= 1;
-            queue.turns.done(*turn, self.watch.deadline()) && !queue.stopping
+            let deadline = self.watch.deadline();
+            let waits = turns.iter().filter(|(turn, _)| queue.turns.done(*turn, deadline)).count();
+            if queue.stopping { 0 } else { waits }
         };
         self.gone.notify_all();
-        if waits {
+        for _ in 0..waits {
             self.work_waits.notify_one();
         }
         self.replaced.fetch_add(1, Ordering::Relaxed);

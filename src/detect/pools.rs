@@ -75,6 +75,8 @@ pub struct PoolInfo {
     pub frames: u64,
     /// Frames that failed.
     pub failed: u64,
+    /// Frames that were looked at together with those of other streams.
+    pub batched: u64,
     /// Frames that took longer than the deadline: among those that failed, unless they were done at the last moment.
     pub overdue: u64,
     /// What the model itself took for the newest finished frame, in milliseconds.
@@ -201,6 +203,7 @@ impl Pools {
                 detectors: 0,
                 frames: 0,
                 failed: 0,
+                batched: 0,
                 overdue: 0,
                 infer_ms: None,
                 remote: None,
@@ -254,6 +257,7 @@ impl Inner {
             detectors: model.detectors(),
             frames: model.frames.load(Ordering::Relaxed),
             failed: model.failed.load(Ordering::Relaxed),
+            batched: model.batched.load(Ordering::Relaxed),
             overdue: model.overdue.load(Ordering::Relaxed),
             infer_ms: last.map(|times| times.infer.as_secs_f64() * 1e3),
             remote: model.model.remote_status(),
@@ -319,8 +323,7 @@ impl Inner {
                 model
             } else {
                 // The server is the configured model's.
-                let config =
-                    Config { model: name.to_owned(), remote: None, remote_model: None, ..self.config.clone() };
+                let config = Config { model: name.to_owned(), remote: None, remote_model: None, ..self.config.clone() };
                 Arc::new(Loaded::new((self.load)(&config)?))
             };
             if let Err(error) = model.stock(self.wanted(&model, 1)) {

@@ -710,3 +710,6 @@ fn a_shutdown_does_not_wait_for_a_detector_that_hangs() {
         drop(lane);
     }
 }
+
+#[path = "batch_tests.rs"]
+mod batch;

@@ -112,7 +112,11 @@ pub fn load(config: &Config) -> Result<Model, DetectError> {
         (Some(far), near) => near.unwrap_or_else(|| (*far).clone()),
         (None, Some(near)) => {
             let reason = shared.remote.reason().unwrap_or_default();
-            tracing::warn!(address = shared.address, reason, "the remote detector is away: the model here looks until it comes");
+            tracing::warn!(
+                address = shared.address,
+                reason,
+                "the remote detector is away: the model here looks until it comes"
+            );
             near
         }
         (None, None) => {
@@ -135,7 +139,9 @@ impl Shared {
         let mut detector = match self.far_detector() {
             Ok(Some(detector)) => detector,
             Ok(None) => return Ok(None),
-            Err(reason) => return Err(DetectError::Unusable { model: format!("{} at {}", self.model, self.address), reason }),
+            Err(reason) => {
+                return Err(DetectError::Unusable { model: format!("{} at {}", self.model, self.address), reason });
+            }
         };
         let info = Arc::clone(&self.far.get().ok_or(DetectError::Frame("no model".into()))?.info);
         match rehearse(&mut detector, &info) {

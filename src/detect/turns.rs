@@ -150,12 +150,22 @@ impl<T> Turns<T> {
 
     /// Hands out the turn of the lane that is next, with what is kept for it.
     pub(super) fn next(&mut self) -> Option<(Turn, &T)> {
+        self.next_if(|_| true)
+    }
+
+    /// The same, unless `wanted` does not want what is kept for it: nobody is passed over.
+    pub(super) fn next_if(&mut self, wanted: impl FnOnce(&T) -> bool) -> Option<(Turn, &T)> {
         let ready = self.places.iter_mut().filter(|place| place.ready && place.in_work.is_none());
-        let place = ready.min_by_key(|place| (place.start, place.served))?;
+        let place = ready.min_by_key(|place| (place.start, place.served)).filter(|place| wanted(&place.kept))?;
         self.turn += 1;
         self.now = self.now.max(place.start);
         (place.ready, place.in_work, place.served) = (false, Some(self.turn), self.turn);
         Some((Turn { lane: place.id, number: self.turn }, &place.kept))
+    }
+
+    /// How many frames a thread could take now.
+    pub(super) fn waiting(&self) -> usize {
+        self.places.iter().filter(|place| place.ready && place.in_work.is_none()).count()
     }
 
     /// Whether the turn is still out: neither given back nor taken away with its lane.

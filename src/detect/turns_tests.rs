@@ -182,6 +182,22 @@ fn a_turn_counts_once_and_not_after_its_lane() {
 }
 
 #[test]
+fn who_asks_for_some_lanes_only_passes_over_nobody() {
+    let mut turns = Turns::default();
+    for id in 0..3 {
+        turns.add(id, Priority::HIGHEST, id);
+        turns.ready(id);
+    }
+    let first = turns.next().unwrap().0;
+    assert_eq!((first.lane, turns.waiting()), (0, 2));
+    assert!(turns.next_if(|&kept| kept == 2).is_none(), "1 is next");
+    assert_eq!(turns.waiting(), 2, "it still is");
+    assert_eq!(turns.next_if(|&kept| kept == 1).unwrap().0.lane, 1);
+    assert_eq!(turns.next_if(|&kept| kept == 2).unwrap().0.lane, 2);
+    assert!(turns.next_if(|_| true).is_none() && turns.waiting() == 0);
+}
+
+#[test]
 fn a_cost_without_measure_is_only_a_long_time() {
     let mut turns: Turns<()> = Turns::default();
     turns.add(0, Priority::LOWEST, ());

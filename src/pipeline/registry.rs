@@ -18,7 +18,7 @@ use super::stream::Stream;
 use super::streams::{Place, StreamKind, Streams};
 use super::video::lock;
 use crate::annotate;
-use crate::detect::{LaneModel, LaneOptions, Pools, Settings};
+use crate::detect::{LaneModel, LaneOptions, PoolInfo, Pools, Settings};
 use crate::encode;
 use crate::media::KeyframeRequest;
 use crate::peer::{Connection, Engine};
@@ -66,6 +66,8 @@ pub struct ServerInfo {
     pub default_confidence: f32,
     /// The IoU threshold of a new stream.
     pub default_iou: f32,
+    /// How each model is doing that a stream uses, that one first.
+    pub models: Vec<PoolInfo>,
     /// What a person should know: the model is missing, say.
     pub warnings: Vec<String>,
 }
@@ -287,6 +289,7 @@ impl Pipeline {
             palette: annotate::PALETTE.iter().map(ToString::to_string).collect(),
             default_confidence: self.settings.confidence,
             default_iou: self.settings.iou,
+            models: self.pool.info(),
             warnings: lock(&self.warnings).values().flatten().cloned().collect(),
         }
     }
@@ -308,6 +311,17 @@ impl Pipeline {
         gauge!("sightline_detector_busy_seconds").set(pool.busy.as_secs_f64());
         #[allow(clippy::cast_precision_loss)] // a handful
         gauge!("sightline_detector_workers").set(pool.workers as f64);
+        for info in self.pool.info() {
+            counter!("sightline_detector_batched_frames_total", "model" => info.model.clone()).absolute(info.batched);
+            if let Some(remote) = info.remote {
+                let model = || info.model.clone();
+                gauge!("sightline_remote_up", "model" => model()).set(f64::from(u8::from(remote.up)));
+                counter!("sightline_remote_frames_total", "model" => model()).absolute(remote.frames);
+                counter!("sightline_remote_failures_total", "model" => model()).absolute(remote.failures);
+                counter!("sightline_remote_retries_total", "model" => model()).absolute(remote.retries);
+                counter!("sightline_remote_fallbacks_total", "model" => model()).absolute(remote.fallbacks);
+            }
+        }
         for place in self.streams.all() {
             // Sets the frame rate's gauge.
             let _ = place.stream.status();

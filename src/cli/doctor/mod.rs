@@ -1,5 +1,6 @@
 //! `sightline doctor`: whether everything that the server needs is there and works.
 
+mod inference;
 mod loopback;
 
 use std::io::{self, Write};
@@ -148,13 +149,14 @@ impl<W: Write> Report<'_, W> {
         }
     }
 
-    /// Runtime, model and threads.
+    /// Runtime, providers, server, model and threads.
     fn detector(&mut self, config: &detect::Config) -> io::Result<()> {
         let needs_runtime = *Model::motion().info().name != *config.model;
         // A server whose default model was never pulled runs on motion, and says so.
         let model_absent = locate(&config.model, &config.models_dir).is_ok_and(|model| !model.path.is_file());
         let falls_back = model_absent && config.model == detect::Config::default().model;
-        self.say(match runtime(&find_library(config.onnxruntime.as_deref())) {
+        let library = find_library(config.onnxruntime.as_deref());
+        self.say(match runtime(&library) {
             Ok(info) => Check::ok("ONNX Runtime", format!("{}: {}", info.path.display(), version(&info))),
             Err(error) => {
                 let needed = needs_runtime && !falls_back;
@@ -162,8 +164,14 @@ impl<W: Write> Report<'_, W> {
                 Check::new("ONNX Runtime", status, error.to_string())
             }
         })?;
+        if runtime(&library).is_ok() {
+            self.say(inference::providers(config, &library))?;
+        }
         let (check, model) = model(config, falls_back);
         self.say(check)?;
+        if let Some(check) = inference::remote(config, model.as_ref()) {
+            self.say(check)?;
+        }
         self.say(workers(model.unwrap_or_else(Model::motion), config))
     }
 }

@@ -20,7 +20,8 @@ impl Remote {
     /// # Errors
     /// Always: names the feature.
     pub fn connect(options: RemoteOptions) -> Result<Self, DetectError> {
-        let reason = "this build has no remote inference; build with the cargo feature `remote`, which is on by default";
+        let reason =
+            "this build has no remote inference; build with the cargo feature `remote`, which is on by default";
         Err(DetectError::Remote { address: options.address, reason: reason.into() })
     }
 

@@ -52,6 +52,13 @@ pub fn fits(side: Option<usize>, expected: usize) -> bool {
 }
 
 impl Graph {
+    /// Whether all inputs and outputs leave their first side open, as a graph that takes several pictures does.
+    #[must_use]
+    pub fn takes_batches(&self) -> bool {
+        let open = |port: &Port| port.shape.len() > 1 && port.shape.first() == Some(&None);
+        self.inputs.iter().chain(&self.outputs).all(open)
+    }
+
     /// The fixed width and height of the one image input, `None` for a side that is open.
     ///
     /// # Errors

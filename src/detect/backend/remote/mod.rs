@@ -307,7 +307,8 @@ where
     Q: Message + 'static,
     A: Message + Default + 'static,
 {
-    let path = PathAndQuery::try_from(format!("{SERVICE}{method}")).map_err(|error| Status::internal(error.to_string()))?;
+    let path =
+        PathAndQuery::try_from(format!("{SERVICE}{method}")).map_err(|error| Status::internal(error.to_string()))?;
     let mut client = Grpc::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
     let answered = async {
         client.ready().await.map_err(|error| Status::from_error(error.into()))?;

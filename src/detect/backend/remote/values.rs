@@ -55,8 +55,11 @@ pub fn outputs(response: ModelInferResponse, graph: &Graph) -> Result<Vec<Values
         let named = |place: &&mut Option<(usize, _)>| {
             place.as_ref().is_some_and(|(_, tensor): &(usize, super::wire::InferTensor)| tensor.name == port.name)
         };
-        let (at, tensor) =
-            found.iter_mut().find(named).and_then(Option::take).ok_or_else(|| format!("the answer has no output {port}"))?;
+        let (at, tensor) = found
+            .iter_mut()
+            .find(named)
+            .and_then(Option::take)
+            .ok_or_else(|| format!("the answer has no output {port}"))?;
         if tensor.datatype != "FP32" {
             return Err(format!("the output `{}` is {}; FP32 is expected", tensor.name, tensor.datatype));
         }
@@ -82,8 +85,8 @@ pub fn outputs(response: ModelInferResponse, graph: &Graph) -> Result<Vec<Values
 mod tests {
     use super::super::wire::{Contents, InferTensor};
     use super::*;
-    use prost::Message;
     use proptest::prelude::*;
+    use prost::Message;
 
     fn tensor(name: &str, shape: &[i64], contents: Option<Vec<f32>>) -> InferTensor {
         let contents = contents.map(|fp32_contents| Contents { fp32_contents });
@@ -97,7 +100,8 @@ mod tests {
 
     #[test]
     fn outputs_are_found_by_name_raw_or_not() {
-        let expected = [Values { shape: vec![1, 2], data: vec![1.0, 2.0] }, Values { shape: vec![1, 1], data: vec![3.0] }];
+        let expected =
+            [Values { shape: vec![1, 2], data: vec![1.0, 2.0] }, Values { shape: vec![1, 1], data: vec![3.0] }];
         let bytes = ModelInferResponse {
             outputs: vec![tensor("b", &[1, 1], None), tensor("a", &[1, 2], None)],
             raw_output_contents: vec![raw(&[3.0]), raw(&[1.0, 2.0])],
