@@ -18,7 +18,7 @@ help: ## this list
 setup: ## install what the server needs (nasm, the ONNX Runtime), into .sightline/ where it can
 	@scripts/setup run
 
-setup-test: ## install what the tests need as well (Chromium, playwright-core, aiortc, FFmpeg, cargo-nextest)
+setup-test: ## install what the tests need as well (Chromium, playwright-core, aiortc, mlserver, FFmpeg, cargo-nextest)
 	@scripts/setup test
 
 build: ## the release binary, target/release/sightline

@@ -1,5 +1,6 @@
 //! What the detector costs beside the model itself: `cargo bench --bench detect`.
 //!
+//! `pool/overhead` is what the pool itself takes for a frame, two hand-overs between threads included.
 //! `preprocess/*` is I420 at 720p to the input tensor; `heads/*` and `nms` are the way back; `detect/MODEL/whole` against
 //! `detect/MODEL/session` is the ratio that matters. `pool/MODEL` prints what two streams get of two threads of the pool against
 //! two detectors run bare on two threads, and what a further session costs in memory; it means something on a machine of two
@@ -19,7 +20,8 @@ use sightline::detect::heads::{Filter, Graph, Head, Output, Port};
 use sightline::detect::nms::{Candidate, NmsMode, suppress};
 use sightline::detect::preprocess::Preprocessor;
 use sightline::detect::{
-    Colour, Config, Detector, Family, Fit, InputSize, InputSpec, LaneOptions, Manifest, Model, Picture, Pools, Settings,
+    Colour, Config, DetectError, Detector, Family, Fit, Found, InputSize, InputSpec, LaneOptions, Manifest, Model, Picture,
+    Pools, Settings,
 };
 use sightline::media::{BBox, Frame, FrameLedger, I420Frame, RtpTimestamp};
 
@@ -259,6 +261,34 @@ fn pool(_: &mut Criterion) {
     }
 }
 
+/// A detector that does nothing.
+struct Idle;
+
+impl Detector for Idle {
+    fn detect(&mut self, _: Picture<'_>, _: &Settings) -> Result<Found, DetectError> {
+        Ok(Found::default())
+    }
+}
+
+/// What the pool itself costs: from a frame's offer to its result, through a detector that does nothing.
+fn overhead(criterion: &mut Criterion) {
+    let picture = Arc::new(frame(1280, 720));
+    let model = Model::new(Model::motion().info().clone(), false, || Ok(Box::new(Idle)));
+    let pools = Pools::start(model, &Config { workers: Some(2), ..Config::default() }).unwrap();
+    let (deliver, results) = std::sync::mpsc::channel();
+    let lane = pools.lane("a".into(), LaneOptions::default(), move |result| drop(deliver.send(result)));
+    let mut id = 0;
+    criterion.bench_function("pool/overhead", |bencher| {
+        bencher.iter(|| {
+            id += 1;
+            let (picture, now) = (Arc::clone(&picture), Instant::now());
+            let (rtp_timestamp, ledger) = (RtpTimestamp::default(), FrameLedger::arrived(now, now));
+            lane.offer(Frame { id, rtp_timestamp, captured: None, picture, ledger });
+            results.recv().unwrap()
+        });
+    });
+}
+
 fn whole(criterion: &mut Criterion) {
     let frame = frame(1280, 720);
     for (name, config, model) in models() {
@@ -280,5 +310,5 @@ fn whole(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, preprocess, heads, nms, whole, pool);
+criterion_group!(benches, preprocess, heads, nms, whole, overhead, pool);
 criterion_main!(benches);

@@ -5,6 +5,7 @@
 #![cfg(feature = "remote")]
 
 #[path = "support/onnx.rs"]
+#[allow(dead_code)] // the heavy model is another test's matter
 mod onnx;
 
 use std::io::{BufRead, BufReader};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::backend::{Session, SessionOptions, find_library};
+use super::backend::{Provider, Session, SessionOptions, find_library};
 use super::heads::{Graph, identify};
 use super::manifest::{Manifest, Source};
 use super::model::{Model, ModelInfo};
@@ -47,6 +47,9 @@ impl Model {
         let info = Arc::new(info);
         let batch =
             if session.graph().takes_batches() && info.family.batch_first() { config.most_together() } else { 1 };
+        // One that brings no threads of its own runs on any number of them at once, on the CPU.
+        let common =
+            (options.threads == 1 && options.provider == Provider::Cpu).then(|| session.share()).transpose()?;
         let mut first = NetworkDetector::new(Arc::clone(&info), input, nms, session)?;
         rehearse(&mut first, &info)?;
 
@@ -58,7 +61,10 @@ impl Model {
             let detector = if let Some(detector) = ready {
                 detector
             } else {
-                let session = Session::open_with(&library, &path, &options)?;
+                let session = match &common {
+                    Some(common) => common.share()?,
+                    None => Session::open_with(&library, &path, &options)?,
+                };
                 NetworkDetector::new(Arc::clone(&maker), input, nms, session)?
             };
             Ok(Box::new(detector) as Box<dyn Detector>)

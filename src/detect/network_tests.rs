@@ -1,12 +1,9 @@
 //! Several pictures in one run of a real session, on a graph whose answers are known.
 
-#[path = "../../tests/support/onnx.rs"]
-mod onnx;
-
-use onnx::{BOX, Side, brightness};
 use proptest::prelude::*;
 
 use super::*;
+use crate::detect::backend::made::{BOX, Side, brightness};
 use crate::detect::{Config, Model};
 use crate::media::I420Frame;
 

@@ -13,6 +13,7 @@ mod onnx;
 mod provider;
 #[cfg(feature = "remote")]
 mod remote;
+mod shared;
 
 use std::time::Duration;
 
@@ -113,3 +114,8 @@ impl std::fmt::Debug for Network {
         f.debug_struct(kind).field("graph", self.graph()).finish_non_exhaustive()
     }
 }
+
+/// Models that the tests of this room make themselves.
+#[cfg(test)]
+#[path = "../../../tests/support/onnx.rs"]
+pub(super) mod made;

@@ -12,6 +12,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::provider::Provider;
+use super::shared::{self, Names};
 use crate::detect::heads::{Graph, Output, Port};
 use crate::detect::{DetectError, Stopper};
 
@@ -69,12 +70,19 @@ pub fn runtime(path: &Path) -> Result<RuntimeInfo, DetectError> {
     environment(path).map(|(_, info)| info)
 }
 
-/// One network in one session, for one thread at a time.
+/// A network in a session, for one thread at a time; others may have the same ([`Session::share`]).
 pub struct Session {
-    inner: ort::session::Session,
+    loaded: Arc<Loaded>,
     options: Arc<RunOptions>,
     stopper: Stopper,
+}
+
+/// What all who share a session have in common.
+struct Loaded {
+    session: ort::session::Session,
+    names: Names,
     graph: Graph,
+    name: String,
 }
 
 /// How a session runs.
@@ -124,18 +132,31 @@ impl Session {
         let session = on(builder, options)?;
         let session = commit(session, place)
             .map_err(|reason| unusable(format!("the ONNX Runtime refused the file: {reason}")))?;
-        let graph = describe(&session);
-        let options = Arc::new(
-            RunOptions::new()
-                .map_err(|error| unusable(format!("the ONNX Runtime gives no options for its runs: {error}")))?,
-        );
+        let (graph, names) = (describe(&session), Names::of(&session).map_err(unusable)?);
+        Self::of(Arc::new(Loaded { session, names, graph, name: name.to_owned() }))
+    }
+
+    fn of(loaded: Arc<Loaded>) -> Result<Self, DetectError> {
+        let options = Arc::new(RunOptions::new().map_err(|error| DetectError::Unusable {
+            model: loaded.name.clone(),
+            reason: format!("the ONNX Runtime gives no options for its runs: {error}"),
+        })?);
         let ended = Arc::clone(&options);
         let stopper = Arc::new(move || {
             if let Err(error) = ended.terminate() {
                 tracing::error!(%error, "a run cannot be ended");
             }
         });
-        Ok(Self { inner: session, options, stopper, graph })
+        Ok(Self { loaded, options, stopper })
+    }
+
+    /// The same network for another thread, with the same weights in memory. Runs of both may go on at the same time, and each
+    /// is ended by its own stopper.
+    ///
+    /// # Errors
+    /// [`DetectError::Unusable`] when the runtime gives no options for its runs.
+    pub fn share(&self) -> Result<Self, DetectError> {
+        Self::of(Arc::clone(&self.loaded))
     }
 
     /// What ends a run, between two nodes of the graph. All runs that follow fail too.
@@ -147,7 +168,7 @@ impl Session {
     /// The outside of the network.
     #[must_use]
     pub fn graph(&self) -> &Graph {
-        &self.graph
+        &self.loaded.graph
     }
 
     /// Runs the network on `tensor`, the `[n, 3, height, width]` of *n* pictures, and hands its outputs to `read`. Returns what
@@ -166,13 +187,14 @@ impl Session {
         }
         let start = Instant::now();
         let batch = tensor.len() / (3 * width * height).max(1);
+        let Loaded { session, names, graph, .. } = &*self.loaded;
+        let port = graph.inputs.first().ok_or_else(|| failed("no input"))?;
         let input = TensorRef::from_array_view(([batch, 3, height, width], tensor)).map_err(failed)?;
-        let values = self.inner.run_with_options(ort::inputs![input], &self.options).map_err(failed)?;
+        let values = shared::run(session, names, &[(&port.name, input.into())], &self.options).map_err(failed)?;
         let took = start.elapsed();
         let mut outputs = [Output { shape: &[], data: &[] }; MAX_OUTPUTS];
         let mut count = 0;
-        for (place, port) in outputs.iter_mut().zip(&self.graph.outputs) {
-            let value = values.get(&port.name).ok_or_else(|| failed(format!("no output {port}")))?;
+        for (place, value) in outputs.iter_mut().zip(&values) {
             let (shape, data) = value.try_extract_tensor::<f32>().map_err(failed)?;
             *place = Output { shape, data };
             count += 1;
@@ -183,7 +205,7 @@ impl Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("graph", &self.graph).finish_non_exhaustive()
+        f.debug_struct("Session").field("graph", self.graph()).finish_non_exhaustive()
     }
 }
 
@@ -331,6 +353,71 @@ mod tests {
         let path = folder.join(format!("loop-{times}.onnx"));
         std::fs::write(&path, looping(times)).unwrap();
         Session::open(&crate::detect::backend::find_library(None), &path, 1).unwrap()
+    }
+
+    /// The memory that the process holds, in bytes.
+    #[cfg(target_os = "linux")]
+    fn resident() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_shares_a_session_shares_its_weights() {
+        const WEIGHTS: usize = 64 * 1024 * 1024;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("heavy.onnx");
+        std::fs::write(&path, crate::detect::backend::made::heavy(WEIGHTS)).unwrap();
+        let open = || Session::open(&crate::detect::backend::find_library(None), &path, 1).unwrap();
+        let mut first = open();
+        let run = |session: &mut Session| session.run(&[1.0; 48], (4, 4), |outputs| outputs[0].data[0]).unwrap().0;
+        let expected = run(&mut first);
+        let before = resident();
+        let mut sharing: Vec<_> = (0..4).map(|_| first.share().unwrap()).collect();
+        assert!(sharing.iter_mut().all(|session| run(session) == expected));
+        let four_shared = resident().saturating_sub(before);
+        let mut another = open();
+        assert_eq!(run(&mut another), expected);
+        let one_more = resident().saturating_sub(before + four_shared);
+        println!("four that share: {four_shared} bytes more; one session more: {one_more}");
+        assert!(four_shared < WEIGHTS / 4, "{four_shared} bytes for four that share");
+        assert!(one_more > WEIGHTS / 2, "{one_more} bytes: this model would show nothing");
+    }
+
+    #[test]
+    fn threads_that_share_a_session_run_at_the_same_time_and_do_not_mix() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = open(folder.path(), 5);
+        std::thread::scope(|scope| {
+            for thread in 0..4u8 {
+                let mut session = first.share().unwrap();
+                scope.spawn(move || {
+                    for n in 0..200u8 {
+                        let value = f32::from(thread) * 1000.0 + f32::from(n);
+                        let (doubled, _) =
+                            session.run(&[value; 48], (4, 4), |outputs| outputs[0].data.to_vec()).unwrap();
+                        assert!(doubled.iter().all(|doubled| (doubled - value * 32.0).abs() < 1e-3), "{value}");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_run_without_end_is_ended_by_its_stopper_and_not_who_shares_its_session() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut endless = open(folder.path(), i64::MAX);
+        let mut other = endless.share().unwrap();
+        let (stop, stop_other) = (endless.stopper(), other.stopper());
+        let running = std::thread::spawn(move || endless.run(&[1.0; 48], (4, 4), |_| ()).map(drop));
+        let other_running = std::thread::spawn(move || other.run(&[1.0; 48], (4, 4), |_| ()).map(drop));
+        stop();
+        assert!(running.join().unwrap().is_err());
+        assert!(!other_running.is_finished());
+        stop_other();
+        assert!(other_running.join().unwrap().is_err());
     }
 
     #[test]
