@@ -20,8 +20,8 @@ use sightline::detect::heads::{Filter, Graph, Head, Output, Port};
 use sightline::detect::nms::{Candidate, NmsMode, suppress};
 use sightline::detect::preprocess::Preprocessor;
 use sightline::detect::{
-    Colour, Config, DetectError, Detector, Family, Fit, Found, InputSize, InputSpec, LaneOptions, Manifest, Model, Picture,
-    Pools, Settings,
+    Colour, Config, DetectError, Detector, Family, Fit, Found, InputSize, InputSpec, LaneOptions, Manifest, Model,
+    Picture, Pools, Settings,
 };
 use sightline::media::{BBox, Frame, FrameLedger, I420Frame, RtpTimestamp};
 

@@ -141,7 +141,10 @@ fn describe() {
     describe_counter!("sightline_detector_panics_total", "Panics of the detector");
     describe_gauge!("sightline_detector_busy_seconds", "Time that the detector's threads have worked");
     describe_gauge!("sightline_detector_workers", "Threads of the detector");
-    describe_counter!("sightline_detector_batched_frames_total", "Frames looked at together with those of other streams");
+    describe_counter!(
+        "sightline_detector_batched_frames_total",
+        "Frames looked at together with those of other streams"
+    );
     describe_gauge!("sightline_remote_up", "Whether the server that runs the model is there");
     describe_counter!("sightline_remote_frames_total", "Runs that the server answered");
     describe_counter!("sightline_remote_failures_total", "Runs that the server failed");

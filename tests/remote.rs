@@ -4,9 +4,18 @@
 //! and passes where it is absent, unless all peers are required.
 #![cfg(feature = "remote")]
 
+#[path = "support/fed.rs"]
+#[allow(dead_code)] // what the viewer sees is another test's matter
+mod fed;
 #[path = "support/onnx.rs"]
 #[allow(dead_code)] // the heavy model is another test's matter
 mod onnx;
+#[path = "support/server.rs"]
+#[allow(dead_code)] // a stream without a server is all that is needed here
+mod server;
+#[path = "support/squares.rs"]
+#[allow(dead_code)] // nobody looks for the squares here
+mod squares;
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -21,6 +30,8 @@ use sightline::detect::{
     Config, DetectError, Detector, Lane, LaneOptions, Model, Picture, Pools, RemoteStatus, Settings,
 };
 use sightline::media::{Detections, Frame, FrameLedger, I420Frame, RtpTimestamp};
+use sightline::pipeline::VideoChoice;
+use sightline::sink::ViewerFeed;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -306,4 +317,42 @@ fn a_server_that_never_answers_costs_its_timeout_once() {
     }
     let status = fed.status();
     assert!(!status.up && status.fallbacks == 5, "{status:?}");
+}
+
+/// The next picture of a stream, and its frame at the viewer.
+async fn pass(camera: &mut fed::Fed, viewer: &mut ViewerFeed, passed: &mut u64) {
+    camera.feed().await;
+    fed::next(viewer).await;
+    *passed += 1;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_frame_of_video_is_lost_while_the_server_dies_and_comes_back() {
+    let Some(python) = python() else { return };
+    let (folder, port) = (models(), free_port());
+    let file = folder.path().join("bright.onnx");
+    let server = Server::start(&python, port, "bright", &file);
+    let model = Model::load(&config(folder.path(), port)).unwrap();
+    let remote = model.clone();
+    let status = || remote.remote_status().unwrap();
+    let mut camera = fed::Fed::start(model);
+    let mut viewer = camera.stream.watch(VideoChoice::Annotated);
+    let mut passed = 0;
+    let first = status().frames;
+    while status().frames < first + 5 {
+        pass(&mut camera, &mut viewer, &mut passed).await;
+    }
+    server.kill();
+    while status().up || status().fallbacks < 5 {
+        pass(&mut camera, &mut viewer, &mut passed).await;
+    }
+    let away = status().frames;
+    let server = tokio::task::spawn_blocking(move || Server::start(&python, port, "bright", &file));
+    while !status().up || status().frames < away + 5 {
+        pass(&mut camera, &mut viewer, &mut passed).await;
+    }
+    drop(server.await.unwrap());
+    let seen = camera.stream.status();
+    assert_eq!((seen.frames_in, seen.frames_decoded, seen.encodes), (passed, passed, passed));
+    assert!(seen.dropped.values().all(|&dropped| dropped == 0), "{:?}", seen.dropped);
 }

@@ -157,7 +157,8 @@ pub fn locate(model: &str, models_dir: &Path) -> Result<Located, DetectError> {
     })
 }
 
-fn is_path(model: &str) -> bool {
+/// Whether `model` is the path of a file, and not a name.
+pub(super) fn is_path(model: &str) -> bool {
     model.contains(['/', '\\']) || Path::new(model).extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx"))
 }
 

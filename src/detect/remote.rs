@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::backend::{Remote, RemoteCounts, RemoteOptions};
 use super::lane::lock;
-use super::load::{describe, locate, rehearse};
+use super::load::{describe, is_path, locate, rehearse};
 use super::loaded::Loaded;
 use super::model::{Model, ModelInfo};
 use super::network::NetworkDetector;
@@ -76,9 +76,9 @@ struct Shared {
 /// is none that can be used, or has other classes than the one here; those of the model here, but for its absence.
 pub fn load(config: &Config) -> Result<Model, DetectError> {
     let address = config.remote.clone().unwrap_or_default();
-    let model = config.remote_model.clone().unwrap_or_else(|| {
-        Path::new(&config.model).file_stem().map_or_else(|| config.model.clone(), |stem| stem.to_string_lossy().into())
-    });
+    let stem = || Path::new(&config.model).file_stem().filter(|_| is_path(&config.model));
+    let here = || stem().map_or_else(|| config.model.clone(), |stem| stem.to_string_lossy().into_owned());
+    let model = config.remote_model.clone().unwrap_or_else(here);
     let remote = Arc::new(Remote::connect(RemoteOptions {
         address: address.clone(),
         model: model.clone(),

@@ -366,7 +366,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn who_shares_a_session_shares_its_weights() {
-        const WEIGHTS: usize = 64 * 1024 * 1024;
+        const WEIGHTS: usize = 16 * 1024 * 1024;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("heavy.onnx");
         std::fs::write(&path, crate::detect::backend::made::heavy(WEIGHTS)).unwrap();
