@@ -26,9 +26,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use onnx::{Side, brightness};
-use sightline::detect::{
-    Config, DetectError, Detector, Lane, LaneOptions, Model, Picture, Pools, RemoteStatus, Settings,
-};
+use sightline::detect::{Config, DetectError, Lane, LaneOptions, Model, Picture, Pools, RemoteStatus, Settings};
 use sightline::media::{Detections, Frame, FrameLedger, I420Frame, RtpTimestamp};
 use sightline::pipeline::VideoChoice;
 use sightline::sink::ViewerFeed;

@@ -103,18 +103,19 @@ pub fn brightness(batch: Side) -> Vec<u8> {
     [number(1, 7), field(7, &graph.concat()), field(8, &number(2, 11))].concat()
 }
 
-/// A model with so many bytes of weights, and little work: the sum of a product of `f32[1,3,4,4]` with a matrix.
+/// A model with so many bytes of weights, and little else: the mean of the product of `f32[1,3,4,4]` with a wide matrix.
 pub fn heavy(bytes: usize) -> Vec<u8> {
-    let columns = bytes as u64 / 4 / 4;
-    let matrix: Vec<f32> = (0..columns * 4).map(|at| (at % 7) as f32 / 8.0).collect();
-    let sides = [1, 3, 4, 4].map(Side::Fixed);
+    const ROWS: u64 = 3 * 4 * 4;
+    let columns = bytes as u64 / 4 / ROWS;
+    let matrix: Vec<f32> = (0..columns * ROWS).map(|at| (at % 7) as f32 / 8.0).collect();
     let graph = [
-        node("MatMul", &["x", "matrix"], "wide", &[]),
-        node("ReduceMean", &["wide"], "y", &numbers("axes", &[3])),
+        node("Flatten", &["x"], "flat", &[]),
+        node("MatMul", &["flat", "matrix"], "wide", &[]),
+        node("ReduceMean", &["wide"], "y", &numbers("axes", &[1])),
         field(2, b"heavy"),
-        weights("matrix", &[4, columns], &matrix),
-        field(11, &port("x", &sides)),
-        field(12, &port("y", &[1, 3, 4, 1].map(Side::Fixed))),
+        weights("matrix", &[ROWS, columns], &matrix),
+        field(11, &port("x", &[1, 3, 4, 4].map(Side::Fixed))),
+        field(12, &port("y", &[1, 1].map(Side::Fixed))),
     ];
     [number(1, 7), field(7, &graph.concat()), field(8, &number(2, 11))].concat()
 }
