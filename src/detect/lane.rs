@@ -202,7 +202,7 @@ struct Work {
 pub(super) struct Taken {
     pub frame: Frame,
     offered: Instant,
-    taken: Instant,
+    since: Instant,
     pub settings: Arc<Settings>,
 }
 
@@ -299,7 +299,7 @@ impl LaneState {
     pub(super) fn take(&self, turn: u64) -> Option<Taken> {
         let Waiting { frame, offered } = self.waiting.take()?;
         self.turn.store(turn, Ordering::Release);
-        Some(Taken { frame, offered, taken: Instant::now(), settings: self.settings.load_full() })
+        Some(Taken { frame, offered, since: Instant::now(), settings: self.settings.load_full() })
     }
 
     /// Delivers what was found in a frame. Returns what the frame cost, unless it failed.
@@ -310,7 +310,7 @@ impl LaneState {
         taken: Taken,
         found: Result<Found, DetectError>,
     ) -> Option<Served> {
-        let Taken { frame, offered, taken, .. } = taken;
+        let Taken { frame, offered, since, .. } = taken;
         // Given up meanwhile: another worker may be serving the lane.
         self.turn.compare_exchange(turn, 0, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         let mut work = lock(&self.work);
@@ -335,7 +335,7 @@ impl LaneState {
             items.retain(|item| zone.counts(&item.bbox, width as f32, height as f32));
         }
         let times = DetectionTimes {
-            detect_queue: taken.saturating_duration_since(offered),
+            detect_queue: since.saturating_duration_since(offered),
             preprocess,
             infer,
             postprocess: postprocess + tracking.elapsed(),

@@ -260,7 +260,8 @@ impl Shared {
             let started = Instant::now();
             let taken: Vec<_> =
                 job.turns.iter().filter_map(|(turn, lane)| Some((*turn, lane, lane.take(turn.number)?))).collect();
-            let (found, fate) = self.look(&job, taken.iter().map(|(_, lane, taken)| (*lane, taken)).collect());
+            let frames: Vec<_> = taken.iter().map(|(_, lane, taken)| (*lane, taken)).collect();
+            let (found, fate) = self.look(&job, &frames);
             let looked = taken.len() as u64;
             self.frames.fetch_add(looked, Ordering::Relaxed);
             job.model.frames.fetch_add(looked, Ordering::Relaxed);

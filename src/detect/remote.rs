@@ -135,7 +135,7 @@ pub fn load(config: &Config) -> Result<Model, DetectError> {
 
 impl Shared {
     /// Lets the server look at one grey picture. `None` while it is away.
-    fn prove(self: &Arc<Self>) -> Result<Option<Arc<ModelInfo>>, DetectError> {
+    fn prove(&self) -> Result<Option<Arc<ModelInfo>>, DetectError> {
         let mut detector = match self.far_detector() {
             Ok(Some(detector)) => detector,
             Ok(None) => return Ok(None),
@@ -158,12 +158,11 @@ impl Shared {
     /// Says why its model cannot be used.
     fn far_detector(&self) -> Result<Option<NetworkDetector>, String> {
         let Some(session) = self.remote.session() else { return Ok(None) };
-        let far = match self.far.get() {
-            Some(far) => far,
-            None => {
-                let far = self.describe(session.graph())?;
-                self.far.get_or_init(|| far)
-            }
+        let far = if let Some(far) = self.far.get() {
+            far
+        } else {
+            let far = self.describe(session.graph())?;
+            self.far.get_or_init(|| far)
         };
         let detector = NetworkDetector::new(Arc::clone(&far.info), far.input, far.nms, session);
         detector.map(Some).map_err(|error| error.to_string())

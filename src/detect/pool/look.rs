@@ -48,12 +48,12 @@ impl Shared {
     pub(super) fn look(
         &self,
         job: &Arc<Job>,
-        frames: Vec<(&Arc<LaneState>, &Taken)>,
+        frames: &[(&Arc<LaneState>, &Taken)],
     ) -> (Vec<Result<Found, DetectError>>, Fate) {
         let mut found = Vec::with_capacity(frames.len());
         let mut fate = Fate::InTime;
         if frames.len() > 1 {
-            match self.look_at(job, &frames) {
+            match self.look_at(job, frames) {
                 (Ok(together), end) if together.len() == frames.len() => (found, fate) = (together, end),
                 // One of them may be the reason.
                 (_, end) => fate = end,

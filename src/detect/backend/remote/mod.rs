@@ -231,7 +231,8 @@ impl Inner {
         let channel = if up { lock(&self.state).channel.clone() } else { self.endpoint.connect_lazy() };
         let name = || self.options.model.clone();
         let request = ModelReadyRequest { name: name() };
-        let ready: ModelReadyResponse = ask(&channel, "ModelReady", request, PROBE_LIMIT).await.map_err(said)?;
+        let ready: ModelReadyResponse =
+            ask(&channel, "ModelReady", request, PROBE_LIMIT).await.map_err(|status| said(&status))?;
         if !ready.ready {
             return Err(format!("the server says that the model `{}` is not ready", self.options.model));
         }
@@ -240,7 +241,7 @@ impl Inner {
         }
         let request = ModelMetadataRequest { name: name() };
         let metadata: ModelMetadataResponse =
-            ask(&channel, "ModelMetadata", request, PROBE_LIMIT).await.map_err(said)?;
+            ask(&channel, "ModelMetadata", request, PROBE_LIMIT).await.map_err(|status| said(&status))?;
         let graph = values::graph(&metadata);
         let mut state = lock(&self.state);
         match &state.graph {
@@ -288,13 +289,13 @@ fn broken(status: &Status) -> bool {
         || (matches!(status.code(), Code::Unknown | Code::Internal) && std::error::Error::source(status).is_some())
 }
 
-fn said(status: Status) -> String {
+fn said(status: &Status) -> String {
     let mut text = match status.message() {
         "" => format!("{:?}", status.code()),
         message => format!("{message} ({:?})", status.code()),
     };
     // gRPC's own words for a refused connection are two: "transport error".
-    let mut source = std::error::Error::source(&status);
+    let mut source = std::error::Error::source(status);
     while let Some(error) = source {
         text = format!("{text}: {error}");
         source = error.source();
@@ -398,7 +399,7 @@ impl RemoteSession {
             let result = tokio::select! {
                 () = stop.cancelled() => Err("it was ended".to_owned()),
                 result = timeout(limit, inner.infer(request)) => match result {
-                    Ok(result) => result.map_err(said),
+                    Ok(result) => result.map_err(|status| said(&status)),
                     Err(_) => Err(format!("no answer within {} ms", limit.as_millis())),
                 },
             };
