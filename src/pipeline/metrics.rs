@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
+use super::latency::{LatencyBook, LatencyReport};
 use crate::media::{DetectionTimes, Detections, FrameLedger, STAGES};
 
 /// Why a frame was not shown.
@@ -56,6 +57,7 @@ pub(super) struct StreamMetrics {
     sent: Rate,
     decoded_lately: Rate,
     detected_lately: Rate,
+    latency: LatencyBook,
     /// One more than the number of the newest frame that was sent to anybody.
     sent_until: AtomicU64,
 }
@@ -138,6 +140,7 @@ impl StreamMetrics {
             sent: Rate::default(),
             decoded_lately: Rate::default(),
             detected_lately: Rate::default(),
+            latency: LatencyBook::new(Instant::now()),
             sent_until: AtomicU64::new(0),
         }
     }
@@ -184,6 +187,7 @@ impl StreamMetrics {
         if let Some(took) = ledger.server_added() {
             self.server_added.record(took);
         }
+        self.latency.frame_sent(ledger, Instant::now());
     }
 
     pub(super) fn detected(&self, result: &Detections) {
@@ -193,10 +197,16 @@ impl StreamMetrics {
         for (histogram, took) in self.detector_stages.iter().zip([detect_queue, preprocess, infer, postprocess]) {
             histogram.record(took);
         }
+        self.latency.detected(&result.times, Instant::now());
         for detection in &result.items {
             counter!("video_detections_total", "stream" => self.stream.to_string(), "class_name" => detection.class_name.to_string())
                 .increment(1);
         }
+    }
+
+    /// The latency of the last ten seconds and five minutes.
+    pub(super) fn latency(&self) -> LatencyReport {
+        self.latency.report(&self.stream, Instant::now())
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cameras::Cameras;
+use super::latency::LatencyReport;
 use super::options::{Config, PipelineError};
 use super::parts::{StreamOptions, StreamParts};
 use super::session::{Role, Session, SessionStatus};
@@ -232,6 +233,12 @@ impl Pipeline {
     #[must_use]
     pub fn stream_report(&self, name: &str) -> Option<StreamReport> {
         self.streams.get(name).map(|place| self.report(&place))
+    }
+
+    /// Where the time of a stream's frames went, lately; `None` without a stream of this name.
+    #[must_use]
+    pub fn latency(&self, name: &str) -> Option<LatencyReport> {
+        self.streams.get(name).map(|place| place.stream.latency())
     }
 
     fn report(&self, place: &Arc<Place>) -> StreamReport {

@@ -10,6 +10,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::inbox::Pushed;
 use super::ingress::{Name, wall_clock};
+use super::latency::LatencyReport;
 use super::metrics::DropReason;
 use super::options::PipelineError;
 use super::parts::{Signal, StreamParts};
@@ -218,6 +219,12 @@ impl Stream {
     /// Notes that a frame has left for a viewer.
     pub fn frame_sent(&self, frame: &EncodedFrame, ledger: &FrameLedger) {
         self.shared.metrics.frame_sent(frame.frame_id, ledger);
+    }
+
+    /// Where the time of its frames went, lately.
+    #[must_use]
+    pub fn latency(&self) -> LatencyReport {
+        self.shared.metrics.latency()
     }
 
     /// The settings in force.

@@ -160,6 +160,7 @@ fn router(app: Arc<App>, config: &Config) -> Router {
         .route("/api/v1/sessions/{id}", delete(api::end_session))
         .route("/api/v1/streams", get(api::streams))
         .route("/api/v1/streams/{name}", get(api::stream))
+        .route("/api/v1/streams/{name}/latency", get(api::latency))
         .route("/api/v1/streams/{name}/snapshot.jpg", get(snapshot::show))
         .route("/api/v1/sync", get(api::sync))
         .route("/api/v1/cameras", get(cameras::list).post(cameras::add))
