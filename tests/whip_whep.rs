@@ -10,6 +10,7 @@ mod server;
 #[allow(dead_code)] // the publisher draws it
 mod squares;
 #[path = "support/whip.rs"]
+#[allow(dead_code)] // other tests change what is offered
 mod whip;
 
 use std::time::Duration;
