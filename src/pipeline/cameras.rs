@@ -242,12 +242,17 @@ impl Pipeline {
     /// A camera more, by the API.
     ///
     /// # Errors
-    /// [`PipelineError::NameTaken`], [`PipelineError::BadName`], [`PipelineError::BadCamera`].
+    /// [`PipelineError::NameTaken`], [`PipelineError::BadName`], [`PipelineError::BadCamera`],
+    /// [`PipelineError::TooManyCameras`].
     pub fn add_camera(self: &Arc<Self>, name: &str, config: CameraConfig) -> Result<(), PipelineError> {
         check(name, &config)?;
         let mut book = lock(&self.cameras.0);
         if book.cameras.contains_key(name) {
             return Err(PipelineError::NameTaken(name.to_owned()));
+        }
+        let added = book.cameras.values().filter(|camera| camera.origin() == Origin::Api).count();
+        if added >= self.config.max_cameras {
+            return Err(PipelineError::TooManyCameras(added));
         }
         self.open_camera(&mut book, Origin::Api, name, config)
     }

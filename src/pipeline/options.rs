@@ -16,6 +16,9 @@ pub struct Config {
     pub max_sessions: usize,
     /// Viewers (WHEP) that may watch at the same time, of all streams together; one more is refused with 503.
     pub max_viewers: usize,
+    /// Cameras that may be added at run time, by the API; one more is refused. Those of the file and of the command line are not
+    /// counted.
+    pub max_cameras: usize,
     /// What is drawn on a new stream: `latest`, `exact` or `none`.
     pub overlay: Overlay,
     /// Boxes older than this are not drawn, in milliseconds.
@@ -33,6 +36,7 @@ impl Default for Config {
         Self {
             max_sessions: 16,
             max_viewers: 100,
+            max_cameras: 64,
             overlay: Overlay::Latest,
             max_box_age_ms: 500,
             silence_timeout_ms: 3000,
@@ -105,6 +109,9 @@ pub enum PipelineError {
     /// There are as many viewers as the configuration allows.
     #[error("{0} viewers are watching, which is max_viewers; raise it in [pipeline]")]
     TooManyViewers(usize),
+    /// As many cameras were added by the API as the configuration allows.
+    #[error("{0} cameras were added at run time, which is max_cameras; remove one, or raise it in [pipeline]")]
+    TooManyCameras(usize),
     /// There is no stream of this name.
     #[error("there is no stream {0:?}; GET /api/v1/streams lists those that there are")]
     NoSuchStream(String),

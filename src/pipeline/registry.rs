@@ -201,6 +201,7 @@ impl Pipeline {
         if tokio::task::spawn_blocking(move || stream.stop()).await.is_err() {
             tracing::error!(stream = %place.name(), "stopping the stream failed");
         }
+        publish_lost(place);
         for name in ["sightline_rtt_seconds", "sightline_loss_ratio"] {
             gauge!(name, "stream" => place.name().to_string()).set(0.0);
         }
@@ -318,8 +319,7 @@ impl Pipeline {
         for place in self.streams.all() {
             // Sets the frame rate's gauge.
             let _ = place.stream.status();
-            let name = place.name().to_string();
-            counter!("sightline_viewer_frames_lost_total", "stream" => name).absolute(place.stream.viewer_lost());
+            publish_lost(&place);
         }
         self.publish_network();
         self.cameras.publish_metrics();
@@ -364,6 +364,12 @@ impl Pipeline {
             tracing::warn!("the detector did not end in time");
         }
     }
+}
+
+/// Adds the frames that a stream's viewers lost since the last time.
+fn publish_lost(place: &Place) {
+    let name = place.name().to_string();
+    counter!("sightline_viewer_frames_lost_total", "stream" => name).increment(place.stream.take_viewer_lost());
 }
 
 /// What is summed up over the sessions of a stream.

@@ -1,6 +1,6 @@
 //! What the threads of a stream share with it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ pub(super) struct Shared {
     pub(super) unsupported: watch::Sender<Option<String>>,
     /// Why the stream ended by itself, if it did.
     pub(super) failure: ArcSwapOption<String>,
+    /// How many lanes the stream has had: what an earlier one still finds is nobody's.
+    pub(super) lanes: AtomicU64,
     /// When the sub-stream gave its last picture.
     pub(super) sub_seen: Mutex<Option<Instant>>,
 }
@@ -83,6 +85,7 @@ impl Shared {
             no_signal: ArcSwapOption::empty(),
             unsupported: watch::Sender::new(None),
             failure: ArcSwapOption::empty(),
+            lanes: AtomicU64::new(0),
             sub_seen: Mutex::new(None),
         })
     }

@@ -1,11 +1,12 @@
 //! A stream: a name, a video thread, a lane in the detector pool, and whoever watches.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, watch};
 
 use super::inbox::Pushed;
@@ -20,7 +21,7 @@ use super::sub_stream::SubStream;
 use super::video::{Video, lock};
 use crate::annotate::Annotator;
 use crate::decode::VideoDecoder;
-use crate::detect::{Lane, LaneModel, LaneOptions, Pools, Priority, Zone};
+use crate::detect::{Lane, LaneModel, LaneOptions, Pools, Priority, Settings, Zone};
 use crate::media::{AccessUnit, AudioPacket, Detections, FrameLedger, FramePool, KeyframeRequest};
 use crate::sink::message::{ConfigMessage, ErrorCode, MessageError, StreamConfig};
 use crate::sink::{EncodedFrame, VideoChoice, ViewerFeed};
@@ -32,14 +33,17 @@ const WAITING_AUDIO: usize = 50;
 pub struct Stream {
     shared: Arc<Shared>,
     pool: Arc<Pools>,
-    lane: Arc<Lane>,
+    lane: Arc<ArcSwap<Lane>>,
     /// The model that was asked for, for the sub-stream too.
-    model: Option<String>,
+    model: Mutex<Option<String>>,
+    /// Frames that lanes skipped which are gone.
+    skipped: AtomicU64,
     sub: Mutex<Option<Arc<SubStream>>>,
     audio: broadcast::Sender<AudioPacket>,
     keyframes: KeyframeRequest,
     thread: Mutex<Option<JoinHandle<()>>>,
     started: Instant,
+    counted_lost: AtomicU64,
 }
 
 impl Stream {
@@ -52,14 +56,7 @@ impl Stream {
         let model = lane.model.clone();
         let decoder = VideoDecoder::h264(FramePool::new(), keyframes.clone())?;
         let shared = Shared::new(&name, config, options, &keyframes);
-        let lane = Arc::new({
-            let shared = Arc::downgrade(&shared);
-            pool.lane(Arc::clone(&name), lane, move |result| {
-                if let Some(shared) = shared.upgrade() {
-                    shared.detected(result);
-                }
-            })
-        });
+        let lane = Arc::new(ArcSwap::from_pointee(take_lane(&shared, pool, lane)));
         let video = Video::new(Arc::clone(&shared), Arc::clone(&lane), decoder, encode);
         let thread = thread::Builder::new()
             .name(format!("video-{name}"))
@@ -81,11 +78,13 @@ impl Stream {
             pool: Arc::clone(pool),
             lane,
             sub: Mutex::default(),
-            model,
+            model: Mutex::new(model),
+            skipped: AtomicU64::new(0),
             audio: broadcast::channel(WAITING_AUDIO).0,
             keyframes,
             thread: Mutex::new(Some(thread)),
             started: Instant::now(),
+            counted_lost: AtomicU64::new(0),
         }))
     }
 
@@ -143,11 +142,12 @@ impl Stream {
             if let Some(running) = &*sub {
                 Arc::clone(running)
             } else {
+                let lane = self.lane.load();
                 let options = LaneOptions {
-                    model: self.model.clone(),
-                    settings: Some((*self.lane.settings()).clone()),
-                    priority: self.lane.priority(),
-                    zone: self.lane.zone(),
+                    model: lock(&self.model).clone(),
+                    settings: Some((*lane.settings()).clone()),
+                    priority: lane.priority(),
+                    zone: lane.zone(),
                 };
                 let started = Arc::new(SubStream::start(&self.shared, &self.pool, options)?);
                 Arc::clone(sub.insert(started))
@@ -230,7 +230,7 @@ impl Stream {
     /// The settings in force.
     #[must_use]
     pub fn config(&self) -> StreamConfig {
-        let settings = self.lane.settings();
+        let settings = self.lane.load().settings();
         StreamConfig {
             confidence_threshold: settings.confidence,
             iou_threshold: settings.iou,
@@ -245,7 +245,8 @@ impl Stream {
     /// # Errors
     /// When a class is not one of the model's; nothing was changed.
     pub fn configure(&self, change: ConfigMessage) -> Result<StreamConfig, MessageError> {
-        let labels = self.lane.labels();
+        let lane = self.lane.load();
+        let labels = lane.labels();
         if let Some(Some(classes)) = &change.classes
             && let Some(unknown) = classes.iter().find(|class| !labels.iter().any(|label| **label == ***class))
         {
@@ -253,7 +254,7 @@ impl Stream {
             let message = format!("classes: {unknown:?} is not one of the model's: {}", known.join(", "));
             return Err(MessageError::new(change.id, ErrorCode::UnknownClass, message));
         }
-        let mut settings = (*self.lane.settings()).clone();
+        let mut settings = (*lane.settings()).clone();
         if let Some(confidence) = change.confidence_threshold {
             settings.confidence = confidence;
         }
@@ -269,7 +270,7 @@ impl Stream {
         if let Some(sub_stream) = &*lock(&self.sub) {
             sub_stream.lane().set_settings(settings.clone());
         }
-        self.lane.set_settings(settings);
+        lane.set_settings(settings);
         if let Some(overlay) = change.overlay {
             self.shared.overlay.store(Arc::new(overlay));
         }
@@ -279,12 +280,29 @@ impl Stream {
     /// Which model looks, or why none does.
     #[must_use]
     pub fn model(&self) -> LaneModel {
-        self.lane.model()
+        self.lane.load().model()
+    }
+
+    /// Lets another model look, from the next frame on; priority and zone stay, and so do the viewers. `settings`: `None` for
+    /// what the configuration says, with the model's own thresholds where it says nothing. Tracks begin anew.
+    ///
+    /// Joins the sub-stream's thread, which begins again with its next IDR: not to be called on a task of the network's.
+    pub fn set_model(&self, model: Option<String>, settings: Option<Settings>) {
+        let before = self.lane.load_full();
+        let options = LaneOptions { model: model.clone(), settings, priority: before.priority(), zone: before.zone() };
+        *lock(&self.model) = model;
+        self.lane.store(Arc::new(take_lane(&self.shared, &self.pool, options)));
+        self.shared.newest.store(None);
+        let sub = lock(&self.sub).take();
+        let skipped = before.counters().skipped + sub.as_ref().map_or(0, |sub| sub.lane().counters().skipped);
+        self.skipped.fetch_add(skipped, Ordering::Relaxed);
+        drop((before, sub));
+        *lock(&self.shared.sub_seen) = None;
     }
 
     /// How much of the detector's time, against the other streams; holds from the next frame on.
     pub fn set_priority(&self, priority: Priority) {
-        self.lane.set_priority(priority);
+        self.lane.load().set_priority(priority);
         if let Some(sub_stream) = &*lock(&self.sub) {
             sub_stream.lane().set_priority(priority);
         }
@@ -295,7 +313,7 @@ impl Stream {
         if let Some(sub_stream) = &*lock(&self.sub) {
             sub_stream.lane().set_zone(zone.clone());
         }
-        self.lane.set_zone(zone);
+        self.lane.load().set_zone(zone);
     }
 
     /// Why the stream ended by itself, if it did.
@@ -324,7 +342,9 @@ impl Stream {
             frames_out: seen.processed,
             encodes: seen.encodes,
             detections: seen.detections,
-            detector_skipped: self.lane.counters().skipped + skipped_there,
+            detector_skipped: self.skipped.load(Ordering::Relaxed)
+                + self.lane.load().counters().skipped
+                + skipped_there,
             dropped: seen.dropped.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
             bridged_viewers: self.shared.fanout.demand().plain,
             video: self.shared.ingress.video(),
@@ -340,10 +360,11 @@ impl Stream {
         self.shared.metrics.snapshot().bytes_out
     }
 
-    /// Frames that slow viewers lost so far.
+    /// Frames that slow viewers lost since this was asked last: another stream of this name counts on from there.
     #[must_use]
-    pub fn viewer_lost(&self) -> u64 {
-        self.shared.fanout.lost()
+    pub(super) fn take_viewer_lost(&self) -> u64 {
+        let lost = self.shared.fanout.lost();
+        lost.saturating_sub(self.counted_lost.swap(lost, Ordering::Relaxed))
     }
 
     /// Ends the thread and waits for it. What it was doing is done within a frame's time.
@@ -361,6 +382,19 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// A place with the detector, whose results are the stream's for as long as it has no other.
+fn take_lane(shared: &Arc<Shared>, pool: &Pools, options: LaneOptions) -> Lane {
+    let number = shared.lanes.fetch_add(1, Ordering::AcqRel) + 1;
+    let weak = Arc::downgrade(shared);
+    pool.lane(Arc::clone(&shared.name), options, move |result| {
+        if let Some(shared) = weak.upgrade()
+            && shared.lanes.load(Ordering::Acquire) == number
+        {
+            shared.detected(result);
+        }
+    })
 }
 
 /// As long as one lives, somebody reads the stream's results.

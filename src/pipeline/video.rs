@@ -7,7 +7,10 @@
 //! While no pictures come, the last one goes out with a banner.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
 
 use super::inbox::Event;
 use super::ingress::{Name, Named};
@@ -35,7 +38,7 @@ const REST_INTERVAL: Duration = Duration::from_secs(2);
 /// The thread's own tools.
 pub(super) struct Video {
     shared: Arc<Shared>,
-    lane: Arc<Lane>,
+    lane: Arc<ArcSwap<Lane>>,
     decoder: VideoDecoder,
     annotated: Rendition,
     plain: Rendition,
@@ -46,12 +49,19 @@ pub(super) struct Video {
     last_id: Option<u64>,
     /// In exact mode: the frame whose result is awaited.
     awaited: Option<Frame>,
+    /// And the number of the lane that was asked.
+    asked: u64,
     logged: Option<Instant>,
     rested: Instant,
 }
 
 impl Video {
-    pub(super) fn new(shared: Arc<Shared>, lane: Arc<Lane>, decoder: VideoDecoder, encode: &encode::Config) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        lane: Arc<ArcSwap<Lane>>,
+        decoder: VideoDecoder,
+        encode: &encode::Config,
+    ) -> Self {
         let rendition = |bitstream, gate| Rendition::new(bitstream, encode.clone(), gate);
         let annotated = rendition(Bitstream::Annotated, Arc::clone(&shared.annotated_gate));
         let plain = rendition(Bitstream::Plain, Arc::clone(&shared.plain_gate));
@@ -65,6 +75,7 @@ impl Video {
             silence: None,
             last_id: None,
             awaited: None,
+            asked: 0,
             logged: None,
             rested: Instant::now(),
         }
@@ -198,7 +209,7 @@ impl Video {
             overlay => {
                 self.awaited = None;
                 if (drawn || read) && !self.shared.sub_stream_is_live() {
-                    self.lane.offer(frame.clone());
+                    self.lane.load().offer(frame.clone());
                 }
                 if demand.annotated > 0 {
                     let arrived = frame.ledger.at(Mark::LastPacket).unwrap_or_else(Instant::now);
@@ -214,15 +225,17 @@ impl Video {
     }
 
     fn await_result(&mut self, frame: Frame) {
-        if let Some(awaited) = &self.awaited {
+        let lane = self.shared.lanes.load(Ordering::Acquire);
+        if let Some(awaited) = self.awaited.as_ref().filter(|_| self.asked == lane) {
             let since = awaited.ledger.at(Mark::Decoded);
             if since.is_some_and(|since| since.elapsed() < EXACT_PATIENCE) {
                 self.shared.metrics.dropped(DropReason::Exact, 1);
                 return;
             }
         }
-        self.lane.offer(frame.clone());
+        self.lane.load().offer(frame.clone());
         self.awaited = Some(frame);
+        self.asked = lane;
     }
 
     fn take_result(&mut self) {

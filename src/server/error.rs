@@ -92,6 +92,7 @@ impl From<PipelineError> for ApiError {
             },
             PipelineError::TooManySessions(_) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_sessions"),
             PipelineError::TooManyViewers(_) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_viewers"),
+            PipelineError::TooManyCameras(_) => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_cameras"),
             PipelineError::NoSuchStream(_) => (StatusCode::NOT_FOUND, "no_such_stream"),
             PipelineError::NoSuchCamera(_) => (StatusCode::NOT_FOUND, "no_such_camera"),
             PipelineError::BadCamera { .. } => (StatusCode::BAD_REQUEST, "bad_camera"),
@@ -130,5 +131,8 @@ mod tests {
         assert_eq!(status(PeerError::NoCommonCodec(String::new())), StatusCode::NOT_ACCEPTABLE);
         assert_eq!(status(PeerError::BadDescription(String::new())), StatusCode::BAD_REQUEST);
         assert_eq!(ApiError::from(PipelineError::NameTaken("x".into())).status, StatusCode::CONFLICT);
+        let full = ApiError::from(PipelineError::TooManyCameras(64));
+        assert_eq!((full.status, full.code), (StatusCode::UNPROCESSABLE_ENTITY, "too_many_cameras"));
+        assert!(full.message.contains("64") && full.message.contains("max_cameras"), "{}", full.message);
     }
 }

@@ -124,6 +124,21 @@ async fn a_camera_that_is_removed_takes_its_viewers_along_and_leaves_its_name() 
     live(&server, "gate").await;
 }
 
+#[tokio::test]
+async fn the_api_may_add_so_many_cameras_and_the_file_as_many_as_it_names() {
+    let recording = Recording::of(160, 120);
+    let server = serving(pipeline::Config { max_cameras: 2, ..pipeline::Config::default() }).await;
+    let named = ["a", "b", "c"].map(|name| (name.to_owned(), recording.camera()));
+    assert_eq!(server.pipeline.set_cameras(named.into()).added.len(), 3);
+    for name in ["d", "e"] {
+        server.pipeline.add_camera(name, recording.camera()).unwrap();
+    }
+    let full = server.pipeline.add_camera("f", recording.camera()).unwrap_err();
+    assert!(matches!(full, PipelineError::TooManyCameras(2)), "{full}");
+    server.pipeline.remove_camera("d").unwrap();
+    server.pipeline.add_camera("f", recording.camera()).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_new_set_only_what_changed_is_run_anew() {
     let (small, large) = (Recording::of(320, 240), Recording::of(480, 360));
@@ -278,11 +293,21 @@ async fn a_camera_that_gets_another_model_or_address_goes_on_under_its_name() {
     })
     .await;
     live(&server, "gate").await;
+    // Without a model there is video all the same, on the same connection.
+    viewer.frames_so_far();
+    for frame in viewer.frames(10).await {
+        screen.show(&frame);
+    }
     server.pipeline.change_camera("gate", large.camera()).unwrap();
     until("the model is back", || {
         server.pipeline.stream_report("gate").is_some_and(|report| report.model.as_deref() == Some("fake"))
     })
     .await;
+    let found = server.pipeline.stream_report("gate").unwrap().status.detections;
+    until("it looks again", || server.pipeline.stream_report("gate").unwrap().status.detections > found).await;
+    viewer.frames(5).await;
+    let sessions: Vec<_> = server.pipeline.sessions().into_iter().map(|session| session.id).collect();
+    assert_eq!(sessions, [viewer.session.clone()]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,7 +22,10 @@ mod client;
 mod fakes;
 #[path = "../support/fed.rs"]
 mod fed;
+#[path = "../support/plate.rs"]
+mod plate;
 #[path = "../support/relay.rs"]
+#[allow(dead_code)] // whole links are another test's matter
 mod relay;
 #[path = "../support/server.rs"]
 mod server;

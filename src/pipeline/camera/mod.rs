@@ -23,7 +23,7 @@ use super::registry::Pipeline;
 use super::stream::Stream;
 use super::streams::{Place, StreamKind, Upstream};
 use super::video::lock;
-use crate::detect::LaneOptions;
+use crate::detect::{LaneOptions, Settings};
 use crate::source::camera::{CameraEvent, CameraHealth, CameraSource, CameraState, CameraStatus, Demand, supervise};
 
 /// How often a camera's stream is looked after.
@@ -57,8 +57,6 @@ enum Next {
     Pause(String),
     /// Make a new stream too after a pause: the old one failed, for this reason.
     Renew(String),
-    /// Make a new stream too: another model is to look at it.
-    Remodel,
     /// Nothing: the camera is gone.
     Stop,
 }
@@ -175,10 +173,6 @@ impl Camera {
                     self.pause(why).await;
                     self.renew(&pipeline);
                 }
-                Next::Remodel => {
-                    pipeline.close_stream(&self.place(), "the camera's model was changed").await;
-                    self.renew(&pipeline);
-                }
                 Next::Stop => break,
             }
         }
@@ -216,7 +210,7 @@ impl Camera {
         let linger = Duration::from_millis(pipeline.config.on_demand_close_ms);
         let (mut config, mut viewers) = (self.config.subscribe(), place.viewers());
         let (mut unsupported, mut states) = (place.stream.unsupported(), self.health.states());
-        let started = config.borrow_and_update().clone();
+        let mut started = config.borrow_and_update().clone();
         let mut need = Need::default();
         let first = need.update(&started, *viewers.borrow_and_update(), linger, Instant::now());
         let (demand, wanted) = watch::channel(first);
@@ -255,7 +249,13 @@ impl Camera {
             }
             let now = config.borrow_and_update().clone();
             if now.model != started.model {
-                return Next::Remodel;
+                started.model.clone_from(&now.model);
+                let (stream, model) = (Arc::clone(&place.stream), now.model.clone());
+                let settings = settings_for(pipeline, &now);
+                // Its viewers stay.
+                if tokio::task::spawn_blocking(move || stream.set_model(model, settings)).await.is_err() {
+                    return Next::Renew("an internal fault ended the change of the model".to_owned());
+                }
             }
             if !same_sources(&now, &started) {
                 return Next::Restart;
@@ -314,6 +314,11 @@ impl Camera {
     }
 }
 
+/// Another model than the server's has thresholds of its own.
+fn settings_for(pipeline: &Pipeline, config: &CameraConfig) -> Option<Settings> {
+    config.model.is_none().then(|| pipeline.settings.clone())
+}
+
 /// A stream of a camera under its name.
 fn open_place(pipeline: &Pipeline, name: &str, config: &CameraConfig) -> Result<Arc<Place>, PipelineError> {
     let upstream = Upstream::default();
@@ -323,8 +328,7 @@ fn open_place(pipeline: &Pipeline, name: &str, config: &CameraConfig) -> Result<
     }
     let bad = |reason| PipelineError::BadCamera { name: name.to_owned(), reason };
     let lane = LaneOptions {
-        // Another model has thresholds of its own.
-        settings: config.model.is_none().then(|| pipeline.settings.clone()),
+        settings: settings_for(pipeline, config),
         model: config.model.clone(),
         priority: config.lane_priority().map_err(bad)?,
         zone: config.lane_zone().map_err(bad)?,
