@@ -31,6 +31,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("webrtc", &["peer"]),
     ("rtc", &["peer"]),
     ("ort", &["detect/backend"]),
+    ("half", &["detect/backend"]),
     ("retina", &["source"]),
     ("openh264", &["decode", "encode"]),
     ("openh264_sys2", &["decode", "encode"]),

@@ -156,6 +156,7 @@ fn size(input: &InputSpec) -> String {
     match input.size {
         InputSize::Fixed { width, height } => format!("{width}×{height}"),
         InputSize::LongerSide { side, .. } => format!("{side} on the longer side"),
+        InputSize::Source { at_most, .. } => format!("the picture's own, up to {at_most} on the longer side"),
     }
 }
 
@@ -249,6 +250,7 @@ fn thresholds(confidence: f32, iou: f32, nms: NmsMode) -> String {
     let nms = match nms {
         NmsMode::PerClass => "boxes of one class suppress each other",
         NmsMode::Agnostic => "boxes of all classes suppress each other",
+        NmsMode::None => "no suppression",
     };
     format!("confidence {confidence}, IoU {iou}; {nms}")
 }

@@ -7,8 +7,7 @@ use super::backend::{Session, find_library};
 use super::heads::identify;
 use super::manifest::{Manifest, Source};
 use super::model::{Model, ModelInfo};
-use super::network::{NetworkDetector, unusable};
-use super::nms::NmsMode;
+use super::network::{NetworkDetector, Reading, unusable};
 use super::{Config, DetectError, Detector, InputSpec, Picture, Settings, motion};
 use crate::media::I420Frame;
 
@@ -38,9 +37,9 @@ impl Model {
         let library = find_library(config.onnxruntime.as_deref());
         let threads = config.threads.unwrap_or(1);
         let session = Session::open(&library, &path, threads)?;
-        let (info, input, nms) = describe(config, &path, manifest, &session)?;
+        let (info, input, reading) = describe(config, &path, manifest, &session)?;
         let info = Arc::new(info);
-        let mut first = NetworkDetector::new(Arc::clone(&info), input, nms, session)?;
+        let mut first = NetworkDetector::new(Arc::clone(&info), input, reading, session)?;
         rehearse(&mut first, &info)?;
 
         // The session that proved the model serves the first who asks.
@@ -52,7 +51,7 @@ impl Model {
                 detector
             } else {
                 let session = Session::open(&library, &path, threads)?;
-                NetworkDetector::new(Arc::clone(&maker), input, nms, session)?
+                NetworkDetector::new(Arc::clone(&maker), input, reading, session)?
             };
             Ok(Box::new(detector) as Box<dyn Detector>)
         }))
@@ -76,7 +75,7 @@ fn describe(
     path: &Path,
     manifest: Option<Manifest>,
     session: &Session,
-) -> Result<(ModelInfo, InputSpec, NmsMode), DetectError> {
+) -> Result<(ModelInfo, InputSpec, Reading), DetectError> {
     if let Some(manifest) = manifest {
         let labels = manifest.labels();
         let info = ModelInfo {
@@ -90,7 +89,8 @@ fn describe(
             source: manifest.source.as_ref().map(Source::describe),
             assumed: Vec::new(),
         };
-        return Ok((info, manifest.input, manifest.nms));
+        let reading = Reading { nms: manifest.nms, output: manifest.output };
+        return Ok((info, manifest.input, reading));
     }
     let found = identify(session.graph()).map_err(|expected| unusable(&config.model, session.graph(), &expected))?;
     found.input.validate().map_err(|expected| unusable(&config.model, session.graph(), &expected))?;
@@ -105,7 +105,7 @@ fn describe(
         source: None,
         assumed: found.assumed,
     };
-    Ok((info, found.input, found.nms))
+    Ok((info, found.input, Reading { nms: found.nms, output: found.output }))
 }
 
 /// Where the file of `model` is, or would have to be: `model` is the name of a manifest (in the models folder, or one

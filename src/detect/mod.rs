@@ -41,7 +41,10 @@ pub use error::DetectError;
 pub use lane::{Lane, LaneCounters, LaneModel, LaneOptions};
 pub use load::{Located, locate};
 pub use manifest::Manifest;
-pub use model::{Colour, Family, Fit, InputSize, InputSpec, Model, ModelInfo};
+pub use model::{
+    Background, BoxForm, Colour, Family, Fit, InputSize, InputSpec, Interpolation, Layout, Model, ModelInfo,
+    OutputSpec, Scores, Unit,
+};
 pub use motion::MotionDetector;
 pub use pools::{PoolInfo, PoolStats, Pools};
 pub use tracker::Tracker;

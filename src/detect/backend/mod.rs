@@ -5,6 +5,7 @@
 
 mod library;
 mod onnx;
+mod tensor;
 
 pub use library::find_library;
 pub use onnx::{RuntimeInfo, Session, runtime};

@@ -9,13 +9,14 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::RunOptions;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
+use ort::value::{Outlet, ValueType};
 
+use super::tensor::{self, Plug};
 use crate::detect::heads::{Graph, Output, Port};
-use crate::detect::{DetectError, Stopper};
+use crate::detect::{DetectError, Layout, Stopper};
 
 /// The exporter's notes that heads read.
-const METADATA_KEYS: [&str; 5] = ["names", "imgsz", "stride", "task", "end2end"];
+const METADATA_KEYS: [&str; 6] = ["names", "imgsz", "stride", "task", "kpt_shape", "end2end"];
 
 /// No family has more outputs than this.
 const MAX_OUTPUTS: usize = 16;
@@ -74,6 +75,9 @@ pub struct Session {
     options: Arc<RunOptions>,
     stopper: Stopper,
     graph: Graph,
+    plug: Plug,
+    /// The outputs whose numbers are not f32, by output.
+    converted: Vec<Vec<f32>>,
 }
 
 impl Session {
@@ -99,7 +103,7 @@ impl Session {
                 tracing::error!(%error, "a run cannot be ended");
             }
         });
-        Ok(Self { inner: session, options, stopper, graph })
+        Ok(Self { inner: session, options, stopper, graph, plug: Plug::default(), converted: Vec::new() })
     }
 
     /// What ends a run, between two nodes of the graph. All runs that follow fail too.
@@ -114,34 +118,48 @@ impl Session {
         &self.graph
     }
 
-    /// Runs the network on one picture's `tensor`, `[1, 3, height, width]`, and hands its outputs to `read`. Returns what
-    /// `read` returns, and how long the run took without it.
+    /// Runs the network on one picture's `tensor`, `[1, 3, height, width]`, and hands its outputs to `read`: whatever number
+    /// type the graph takes and gives, both are f32 here. Returns what `read` returns, and how long the run took without it.
     ///
     /// # Errors
-    /// [`DetectError::Frame`] when the run fails or an output is not f32.
+    /// [`DetectError::Frame`] when the run fails or an output holds no numbers.
     pub fn run<T>(
         &mut self,
         tensor: &[f32],
         (width, height): (usize, usize),
         read: impl FnOnce(&[Output<'_>]) -> T,
     ) -> Result<(T, Duration), DetectError> {
-        fn failed(error: impl Display) -> DetectError {
-            DetectError::Frame(format!("inference failed: {error}"))
-        }
         let start = Instant::now();
-        let input = TensorRef::from_array_view(([1, 3, height, width], tensor)).map_err(failed)?;
-        let values = self.inner.run_with_options(ort::inputs![input], &self.options).map_err(failed)?;
+        let Self { inner, options, graph, plug, converted, .. } = self;
+        let inputs = plug.inputs(graph, tensor, (width, height)).map_err(failed)?;
+        let values = inner.run_with_options(inputs, &**options).map_err(failed)?;
         let took = start.elapsed();
+        converted.resize_with(graph.outputs.len(), Vec::new);
+        for (port, buffer) in graph.outputs.iter().zip(converted.iter_mut()) {
+            let value = values.get(&port.name).ok_or_else(|| failed(format!("no output {port}")))?;
+            tensor::convert(value, buffer).map_err(|reason| failed(format!("output {port}: {reason}")))?;
+        }
         let mut outputs = [Output { shape: &[], data: &[] }; MAX_OUTPUTS];
         let mut count = 0;
-        for (place, port) in outputs.iter_mut().zip(&self.graph.outputs) {
+        for (place, (port, buffer)) in outputs.iter_mut().zip(graph.outputs.iter().zip(converted.iter())) {
             let value = values.get(&port.name).ok_or_else(|| failed(format!("no output {port}")))?;
-            let (shape, data) = value.try_extract_tensor::<f32>().map_err(failed)?;
-            *place = Output { shape, data };
+            *place = match value.try_extract_tensor::<f32>() {
+                Ok((shape, data)) => Output { shape, data },
+                Err(_) => Output { shape: value.shape(), data: buffer },
+            };
             count += 1;
         }
         Ok((read(outputs.get(..count).unwrap_or_default()), took))
     }
+
+    /// Says how the input's axes stand, where the graph leaves it open.
+    pub fn set_layout(&mut self, layout: Option<Layout>) {
+        self.plug.layout = layout;
+    }
+}
+
+fn failed(error: impl Display) -> DetectError {
+    DetectError::Frame(format!("inference failed: {error}"))
 }
 
 impl fmt::Debug for Session {
@@ -185,11 +203,9 @@ fn describe(session: &ort::session::Session) -> Graph {
 fn port(outlet: &Outlet) -> Port {
     let name = outlet.name().to_owned();
     match outlet.dtype() {
-        &ValueType::Tensor { ty, ref shape, .. } => Port {
-            name,
-            kind: if ty == TensorElementType::Float32 { "f32".into() } else { ty.to_string() },
-            shape: shape.iter().map(|&side| usize::try_from(side).ok()).collect(),
-        },
+        &ValueType::Tensor { ty, ref shape, .. } => {
+            Port { name, kind: ty.to_string(), shape: shape.iter().map(|&side| usize::try_from(side).ok()).collect() }
+        }
         other => Port { name, kind: other.to_string(), shape: Vec::new() },
     }
 }
