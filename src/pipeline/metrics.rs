@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
+use crate::detect::follow;
 use crate::media::{DetectionTimes, Detections, FrameLedger, STAGES};
 
 /// Why a frame was not shown.
@@ -50,6 +51,8 @@ pub(super) struct StreamMetrics {
     stages: Vec<(&'static str, Histogram)>,
     detector_stages: [Histogram; 4],
     server_added: Histogram,
+    /// Boxes drawn, by what their place comes from.
+    boxes: [Counter; 4],
     fps: Gauge,
     bytes_out: Counter,
     counts: Counts,
@@ -132,6 +135,8 @@ impl StreamMetrics {
             stages: STAGES.iter().map(|stage| (stage.name, detector_stage(stage.name))).collect(),
             detector_stages: ["detect_queue", "preprocess", "infer", "postprocess"].map(detector_stage),
             server_added: histogram!("sightline_server_added_seconds", "stream" => label()),
+            boxes: ["picture", "doubtful", "skipped", "predicted"]
+                .map(|place| counter!("sightline_boxes_total", "stream" => label(), "place" => place)),
             fps: gauge!("video_pipeline_fps", "stream" => label()),
             bytes_out: counter!("sightline_video_bytes_out_total", "stream" => label()),
             counts: Counts::default(),
@@ -197,6 +202,12 @@ impl StreamMetrics {
             counter!("video_detections_total", "stream" => self.stream.to_string(), "class_name" => detection.class_name.to_string())
                 .increment(1);
         }
+    }
+
+    /// Boxes of a frame were put where their objects are.
+    pub(super) fn boxes(&self, counts: follow::Counts) {
+        let counts = [counts.followed, counts.doubtful, counts.skipped, counts.predicted];
+        self.boxes.iter().zip(counts).for_each(|(counter, count)| counter.increment(count));
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
