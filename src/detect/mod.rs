@@ -11,6 +11,7 @@
 pub mod backend;
 mod config;
 mod error;
+pub mod follow;
 pub mod heads;
 mod labels;
 mod lane;

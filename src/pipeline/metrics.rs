@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::latency::{LatencyBook, LatencyReport};
+use crate::detect::follow;
 use crate::media::{DetectionTimes, Detections, FrameLedger, STAGES};
 
 /// Why a frame was not shown.
@@ -51,6 +52,8 @@ pub(super) struct StreamMetrics {
     stages: Vec<(&'static str, Histogram)>,
     detector_stages: [Histogram; 4],
     server_added: Histogram,
+    /// Boxes drawn, by what their place comes from.
+    boxes: [Counter; 4],
     fps: Gauge,
     bytes_out: Counter,
     counts: Counts,
@@ -134,6 +137,8 @@ impl StreamMetrics {
             stages: STAGES.iter().map(|stage| (stage.name, detector_stage(stage.name))).collect(),
             detector_stages: ["detect_queue", "preprocess", "infer", "postprocess"].map(detector_stage),
             server_added: histogram!("sightline_server_added_seconds", "stream" => label()),
+            boxes: ["picture", "doubtful", "skipped", "predicted"]
+                .map(|place| counter!("sightline_boxes_total", "stream" => label(), "place" => place)),
             fps: gauge!("video_pipeline_fps", "stream" => label()),
             bytes_out: counter!("sightline_video_bytes_out_total", "stream" => label()),
             counts: Counts::default(),
@@ -207,6 +212,12 @@ impl StreamMetrics {
     /// The latency of the last ten seconds and five minutes.
     pub(super) fn latency(&self) -> LatencyReport {
         self.latency.report(&self.stream, Instant::now())
+    }
+
+    /// Boxes of a frame were put where their objects are.
+    pub(super) fn boxes(&self, counts: follow::Counts) {
+        let counts = [counts.followed, counts.doubtful, counts.skipped, counts.predicted];
+        self.boxes.iter().zip(counts).for_each(|(counter, count)| counter.increment(count));
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

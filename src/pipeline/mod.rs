@@ -4,6 +4,7 @@
 //! cameras, and what is counted on the way. Does not belong here: the work itself, which each room does, and HTTP.
 
 mod admit;
+mod boxes;
 mod camera;
 mod cameras;
 mod inbox;

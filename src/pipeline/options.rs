@@ -23,6 +23,8 @@ pub struct Config {
     pub overlay: Overlay,
     /// Boxes older than this are not drawn, in milliseconds.
     pub max_box_age_ms: u64,
+    /// Boxes are moved to where the objects are in the frame that they are drawn on.
+    pub follow: bool,
     /// A publisher that sends no RTP for this long has left, in milliseconds.
     pub silence_timeout_ms: u64,
     /// A WHIP stream whose publisher has left waits this long for it to come back, in milliseconds; its viewers stay.
@@ -39,6 +41,7 @@ impl Default for Config {
             max_cameras: 64,
             overlay: Overlay::Latest,
             max_box_age_ms: 500,
+            follow: true,
             silence_timeout_ms: 3000,
             publisher_grace_ms: 10_000,
             on_demand_close_ms: 10_000,

@@ -39,6 +39,8 @@ pub(super) struct Shared {
     /// How many read the results, beside the boxes in the picture.
     pub(super) readers: AtomicUsize,
     pub(super) max_box_age: Duration,
+    /// Boxes are moved to where the objects are now.
+    pub(super) follow: bool,
     pub(super) metrics: StreamMetrics,
     /// The newest picture without boxes.
     pub(super) last: ArcSwapOption<Last>,
@@ -80,6 +82,7 @@ impl Shared {
             overlay: ArcSwap::from_pointee(config.overlay),
             readers: AtomicUsize::new(0),
             max_box_age: Duration::from_millis(config.max_box_age_ms),
+            follow: config.follow,
             metrics: StreamMetrics::new(name),
             last: ArcSwapOption::empty(),
             no_signal: ArcSwapOption::empty(),

@@ -21,6 +21,7 @@ use super::sub_stream::SubStream;
 use super::video::{Video, lock};
 use crate::annotate::Annotator;
 use crate::decode::VideoDecoder;
+use crate::detect::follow::predicted;
 use crate::detect::{Lane, LaneModel, LaneOptions, Pools, Priority, Settings, Zone};
 use crate::media::{AccessUnit, AudioPacket, Detections, FrameLedger, FramePool, KeyframeRequest};
 use crate::sink::message::{ConfigMessage, ErrorCode, MessageError, StreamConfig};
@@ -191,7 +192,10 @@ impl Stream {
         let Name { rtp_timestamp, arrived, .. } = last.name;
         let mut picture = (*last.picture).clone();
         if annotated && let Some(result) = self.shared.result_for(&picture, arrived) {
-            Annotator::new().draw(&mut picture, &result.items);
+            // Nobody may be watching, and then no picture was kept to correct the prediction by.
+            let follow = self.shared.follow;
+            let boxes = if follow { predicted(&result, arrived) } else { result.items.clone() };
+            Annotator::new().draw(&mut picture, &boxes);
         }
         Some(Snapshot { picture, rtp_timestamp, at: wall_clock(arrived, Instant::now()) })
     }

@@ -1,6 +1,7 @@
 //! The video thread of a stream: every access unit is decoded, the newest picture is drawn on, encoded and sent.
 //!
-//! Detection is never waited for. The newest result that there is gets drawn, if it is young enough; a frame is offered to
+//! Detection is never waited for. The newest result that there is gets drawn, if it is young enough, its boxes moved to
+//! where the objects are now (`boxes`); a frame is offered to
 //! the detector before it is drawn on, and drawing makes a copy when somebody still holds the original. The one
 //! exception is the overlay `exact`, which sends detected frames only, one in flight.
 //!
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use super::boxes::Boxes;
 use super::inbox::Event;
 use super::ingress::{Name, Named};
 use super::metrics::DropReason;
@@ -35,6 +37,9 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is looked whether an encoder may be given up.
 const REST_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Boxes as they are drawn, and the result that they come from.
+type Chosen = (Vec<Detection>, Option<Arc<Detections>>);
+
 /// The thread's own tools.
 pub(super) struct Video {
     shared: Arc<Shared>,
@@ -43,6 +48,7 @@ pub(super) struct Video {
     annotated: Rendition,
     plain: Rendition,
     annotator: Annotator,
+    boxes: Boxes,
     /// While no pictures come.
     silence: Option<Silence>,
     /// The newest frame's number: those of pictures that come out of order rise all the same.
@@ -65,6 +71,7 @@ impl Video {
         let rendition = |bitstream, gate| Rendition::new(bitstream, encode.clone(), gate);
         let annotated = rendition(Bitstream::Annotated, Arc::clone(&shared.annotated_gate));
         let plain = rendition(Bitstream::Plain, Arc::clone(&shared.plain_gate));
+        let boxes = Boxes::new(&shared);
         Self {
             shared,
             lane,
@@ -72,6 +79,7 @@ impl Video {
             annotated,
             plain,
             annotator: Annotator::new(),
+            boxes,
             silence: None,
             last_id: None,
             awaited: None,
@@ -134,6 +142,7 @@ impl Video {
         self.decoder.reset();
         self.awaited = None;
         self.shared.newest.store(None);
+        self.boxes.reset();
     }
 
     fn take_unit(&mut self, named: &Named) -> bool {
@@ -212,10 +221,9 @@ impl Video {
                     self.lane.load().offer(frame.clone());
                 }
                 if demand.annotated > 0 {
-                    let arrived = frame.ledger.at(Mark::LastPacket).unwrap_or_else(Instant::now);
-                    let drawn = overlay == Overlay::Latest;
-                    let result = if drawn { self.shared.result_for(&frame.picture, arrived) } else { None };
-                    self.show(frame, result);
+                    self.show(frame, |boxes, shared, frame| {
+                        if overlay == Overlay::Latest { boxes.of(shared, frame) } else { (Vec::new(), None) }
+                    });
                 }
             }
         }
@@ -243,14 +251,14 @@ impl Video {
         if let Some(frame) = self.awaited.take_if(|frame| frame.id == result.frame_id)
             && self.shared.fanout.demand().annotated > 0
         {
-            self.show(frame, Some(result));
+            self.show(frame, |_, _, _| (result.items.clone(), Some(result)));
         }
     }
 
-    /// Draws and sends a frame to the viewers of the annotated video.
-    fn show(&mut self, mut frame: Frame, result: Option<Arc<Detections>>) {
+    /// Draws and sends a frame to the viewers of the annotated video, with the boxes that are chosen for it.
+    fn show(&mut self, mut frame: Frame, choose: impl FnOnce(&mut Boxes, &Shared, &Frame) -> Chosen) {
         frame.ledger.mark(Mark::RenderStarted);
-        let boxes: Vec<Detection> = result.as_ref().map(|result| result.items.clone()).unwrap_or_default();
+        let (boxes, result) = choose(&mut self.boxes, &self.shared, &frame);
         if !boxes.is_empty() {
             self.annotator.draw(Arc::make_mut(&mut frame.picture), &boxes);
         }
