@@ -6,7 +6,7 @@ use sightline::media::I420Frame;
 /// Pictures in one round.
 pub const ROUND: usize = 90;
 
-/// The luma of the squares; nothing else in the scene is above 140.
+/// The luma of the squares, give or take a dozen; nothing else in the scene is above 140.
 pub const BRIGHT: u8 = 225;
 
 /// The chroma of everything: U and V.
@@ -34,6 +34,13 @@ pub fn squares(n: usize, width: usize, height: usize) -> [Square; 2] {
     ]
 }
 
+/// The luma of a square at a distance from its corner: blocks of a pattern that goes with it and does not repeat.
+fn grained(x: usize, y: usize) -> u8 {
+    let (x, y) = (x / 4, y / 4);
+    let darker = [0, 6, 12, 18, 24][(7 * x + 11 * y + x * y * y + x * x * 3) % 5];
+    BRIGHT + 12 - darker
+}
+
 /// Draws picture `n`.
 pub fn draw(n: usize, frame: &mut I420Frame) {
     let (width, height) = (frame.width(), frame.height());
@@ -51,7 +58,9 @@ pub fn draw(n: usize, frame: &mut I420Frame) {
             if (square.top..square.top + square.side).contains(&y)
                 && let Some(samples) = row.get_mut(square.left..square.left + square.side)
             {
-                samples.fill(BRIGHT);
+                for (x, sample) in samples.iter_mut().enumerate() {
+                    *sample = grained(x, y - square.top);
+                }
             }
         }
     }
