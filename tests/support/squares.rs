@@ -6,7 +6,7 @@ use sightline::media::I420Frame;
 /// Pictures in one round.
 pub const ROUND: usize = 90;
 
-/// The luma of the squares, give or take a dozen; nothing else in the scene is above 140.
+/// The luma of the squares; nothing else in the scene is above 140.
 pub const BRIGHT: u8 = 225;
 
 /// The chroma of everything: U and V.
@@ -34,11 +34,19 @@ pub fn squares(n: usize, width: usize, height: usize) -> [Square; 2] {
     ]
 }
 
-/// The luma of a square at a distance from its corner: blocks of a pattern that goes with it and does not repeat.
-fn grained(x: usize, y: usize) -> u8 {
-    let (x, y) = (x / 4, y / 4);
-    let darker = [0, 6, 12, 18, 24][(7 * x + 11 * y + x * y * y + x * x * 3) % 5];
-    BRIGHT + 12 - darker
+/// Draws picture `n`, with a pattern on the first square that goes with it and does not repeat: something to follow it by.
+#[allow(dead_code)] // most tests look at the squares alone
+pub fn draw_patterned(n: usize, frame: &mut I420Frame) {
+    draw(n, frame);
+    let width = frame.width();
+    let [Square { left, top, side }, _] = squares(n, width, frame.height());
+    for (y, row) in frame.planes_mut().0.chunks_exact_mut(width).skip(top).take(side).enumerate() {
+        for (x, sample) in row.iter_mut().skip(left).take(side).enumerate() {
+            let (x, y) = (x / 4, y / 4);
+            let darker = [0, 6, 12, 18, 24][(7 * x + 11 * y + x * y * y + x * x * 3) % 5];
+            *sample = BRIGHT + 12 - darker;
+        }
+    }
 }
 
 /// Draws picture `n`.
@@ -58,9 +66,7 @@ pub fn draw(n: usize, frame: &mut I420Frame) {
             if (square.top..square.top + square.side).contains(&y)
                 && let Some(samples) = row.get_mut(square.left..square.left + square.side)
             {
-                for (x, sample) in samples.iter_mut().enumerate() {
-                    *sample = grained(x, y - square.top);
-                }
+                samples.fill(BRIGHT);
             }
         }
     }
