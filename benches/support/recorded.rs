@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use sightline::decode::VideoDecoder;
-use sightline::detect::Tracker;
 use sightline::detect::follow::{Follower, View, Way};
+use sightline::detect::{Config, DetectError, Model, Picture, Tracker};
 use sightline::media::{
     AccessUnit, BBox, Detection, DetectionTimes, Detections, FramePool, I420Frame, KeyframeRequest, RtpTimestamp,
     VideoCodec,
 };
 use sightline::source::file::H264File;
+
+use super::cpu::thread_time;
 
 /// Objects of the truth that count: what the detector is sure of.
 const SURE: f32 = 0.5;
@@ -55,6 +57,27 @@ pub fn reference(path: &Path, video: &str) -> Option<Truth> {
         .into_iter()
         .map(|(n, objects)| (n.parse().expect("a picture's number"), objects.into_iter().map(detection).collect()));
     Some(named.collect())
+}
+
+/// What a model of ours finds in every picture of a video; `None` where the model or the runtime is not on this machine.
+pub fn found_by(model: &Path, video: &Path) -> Option<Truth> {
+    let config = Config { model: model.to_str()?.into(), ..Config::default() };
+    let model = match Model::load(&config) {
+        Ok(model) => model,
+        Err(error @ (DetectError::Missing { .. } | DetectError::Runtime { .. })) => {
+            println!("{error}");
+            return None;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let mut detector = model.detector().expect("a session");
+    let settings = model.settings(&config);
+    let mut truth = Truth::new();
+    pictures(video, |number, _, picture| {
+        let found = detector.detect(Picture::I420(picture), &settings).expect("a picture like any other");
+        truth.insert(number, found.items);
+    });
+    Some(truth)
 }
 
 /// A file's pictures one by one, with their number and time in the file.
@@ -116,12 +139,12 @@ impl Run {
     }
 
     fn draw(&mut self, view: &View<'_>, result: Option<&Detections>, truth: &[Detection]) {
-        let begun = Instant::now();
+        let begun = thread_time();
         let drawn = match &mut self.follower {
             None => result.map(|result| result.items.clone()).unwrap_or_default(),
             Some(follower) => follower.boxes(view, result),
         };
-        let spent = begun.elapsed();
+        let spent = thread_time() - begun;
         self.spent += spent;
         self.slowest = self.slowest.max(spent);
         self.pictures += 1;
@@ -181,7 +204,7 @@ pub fn play(video: &Path, truth: &Truth, delay: Duration, every: u64, runs: &mut
     pictures(video, |number, at, picture| {
         let Some(objects) = truth.get(&number) else { return };
         let at = begun + at;
-        if number % every == 0 {
+        if number.is_multiple_of(every) {
             let mut items = objects.clone();
             tracker.update(at, &mut items);
             let result = Detections {

@@ -1,7 +1,7 @@
 //! Pictures to detections.
 //!
 //! ```text
-//! Picture ─► preprocess ─► backend (session run) ─► heads ─► nms ─► Found
+//! Picture ─► preprocess ─► backend (session run) ─► heads ─► nms ─► Found ─► tracker ─► (later pictures) ─► follow
 //! ```
 //!
 //! Belongs here: how a model is named, found, checked and loaded; the arithmetic from planes to the model's input and

@@ -14,7 +14,8 @@ use super::video::lock;
 use crate::decode::{DecodeError, VideoDecoder};
 use crate::detect::{Lane, LaneOptions, Pools};
 use crate::media::{
-    AccessUnit, BBox, Detections, Frame, FrameLedger, FramePool, KeyframeRequest, Mark, RtpTimestamp, StreamClock,
+    AccessUnit, BBox, Detections, Frame, FrameLedger, FramePool, KeyPoint, KeyframeRequest, Mark, RtpTimestamp,
+    StreamClock,
 };
 
 /// The sub-stream of a stream. Ends when dropped.
@@ -176,6 +177,11 @@ fn scaled(result: &Detections, width: usize, height: usize) -> Detections {
         let BBox { x1, y1, x2, y2 } = item.bbox;
         item.bbox = BBox::new(x1 * x, y1 * y, x2 * x, y2 * y);
         item.velocity = item.velocity.map(|[vx, vy]| [vx * x, vy * y]);
+        item.keypoints = item
+            .keypoints
+            .take()
+            .map(|points| points.iter().map(|point| KeyPoint { x: point.x * x, y: point.y * y, ..*point }).collect());
+        item.mask = item.mask.take().map(|outline| outline.iter().map(|[px, py]| [px * x, py * y]).collect());
     }
     scaled.width = u32::try_from(width).unwrap_or(u32::MAX);
     scaled.height = u32::try_from(height).unwrap_or(u32::MAX);
@@ -196,7 +202,8 @@ mod tests {
             class_name: "person".into(),
             track_id: Some(1),
             velocity: Some([4.0, -2.0]),
-            ..Detection::default()
+            keypoints: Some([KeyPoint { x: 20.0, y: 30.0, confidence: None }].into()),
+            mask: Some([[10.0, 20.0], [30.0, 20.0], [20.0, 60.0]].into()),
         };
         let result = Detections {
             frame_id: 3,
@@ -213,5 +220,7 @@ mod tests {
         assert_eq!((scaled.width, scaled.height), (1280, 720));
         assert_eq!(scaled.items[0].bbox, BBox::new(40.0, 60.0, 120.0, 180.0));
         assert_eq!(scaled.items[0].velocity, Some([16.0, -6.0]));
+        assert_eq!(scaled.items[0].keypoints.as_deref(), Some(&[KeyPoint { x: 80.0, y: 90.0, confidence: None }][..]));
+        assert_eq!(scaled.items[0].mask.as_deref(), Some(&[[40.0, 60.0], [120.0, 60.0], [80.0, 180.0]][..]));
     }
 }

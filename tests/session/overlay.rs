@@ -7,7 +7,7 @@ use sightline::media::{I420Frame, Plane};
 use crate::client::{Client, Options, Screen, picture_number};
 use crate::fakes;
 use crate::server::{self, Server};
-use crate::squares::{CHROMA, Square, squares};
+use crate::squares::{CHROMA, Square, draw_patterned, squares};
 
 const SIZE: (usize, usize) = (320, 240);
 
@@ -74,6 +74,56 @@ async fn the_boxes_stand_where_the_message_says() {
         }
     }
     assert!(checked >= 20, "{checked} boxes");
+}
+
+/// A model that finds the square in the first picture and then never finishes, until the gate is dropped.
+fn finding_once() -> (sightline::detect::Model, std::sync::mpsc::Sender<()>) {
+    let (gate, closed) = std::sync::mpsc::channel::<()>();
+    let closed = std::sync::Mutex::new(closed);
+    let looked = std::sync::atomic::AtomicBool::new(false);
+    let model = fakes::model(move |frame| {
+        if looked.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            // Nothing is ever sent: this ends when the gate goes.
+            let _ = closed.lock().unwrap().recv();
+        }
+        fakes::find_square(frame)
+    });
+    (model, gate)
+}
+
+/// Whether a box that was found once is drawn on its square in a later picture, where it has moved by half its side.
+async fn keeps_up(follow: bool) -> bool {
+    let (model, gate) = finding_once();
+    let pipeline = sightline::pipeline::Config { follow, max_box_age_ms: 10_000, ..Default::default() };
+    let server = Server::start(server::Options { pipeline, ..server::Options::with_model(model) }).await;
+    let mut client = Client::connect(Options::to(&server)).await;
+    client.draw_by(draw_patterned);
+    let first = client.round_trip().await.rtp_timestamp;
+    assert_eq!(client.message_of("detections").await["rtp_timestamp"], first);
+    let mut kept = false;
+    for n in 1..12 {
+        let unit = client.round_trip().await;
+        // That of the first picture may come after its detections.
+        let mut message = client.message_of("frame").await;
+        while message["rtp_timestamp"] != unit.rtp_timestamp {
+            message = client.message_of("frame").await;
+        }
+        assert_ne!(message["detection_frame_id"], message["frame_id"]);
+        let drawn = bbox(&message["boxes"][0]["bbox"]);
+        kept |= n >= 6 && is_square_of(drawn, unit.rtp_timestamp);
+    }
+    drop(gate);
+    kept
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_box_goes_with_its_object_while_the_detector_is_away() {
+    assert!(keeps_up(true).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_box_that_does_not_follow_stays_where_it_was_found() {
+    assert!(!keeps_up(false).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

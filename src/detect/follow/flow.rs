@@ -20,6 +20,12 @@ const LEAST_TEXTURE: f32 = 4.0;
 /// A patch that differs by more than this from where it was found, in luma for each sample, was not found.
 const MOST_DIFFERENCE: f32 = 16.0;
 
+/// The same as a share of the patch's own contrast: another piece of a like texture fits half as well…
+const MOST_SHARE: f32 = 0.35;
+
+/// …of which a camera's grain is no part.
+const GRAIN: f32 = 3.0;
+
 type Rows = [[f32; PATCH]; PATCH];
 
 /// A patch of the older picture: its samples less their mean, their gradients, and the inverse of the gradients' matrix.
@@ -29,6 +35,8 @@ struct Patch {
     dy: Rows,
     /// `[xx, xy, yy]` of the inverse.
     inverse: [f32; 3],
+    /// Mean distance of the samples from their mean.
+    contrast: f32,
 }
 
 impl Patch {
@@ -64,7 +72,8 @@ impl Patch {
             return None;
         }
         let determinant = xx * yy - xy * xy;
-        Some(Self { samples, dx, dy, inverse: [yy / determinant, -xy / determinant, xx / determinant] })
+        let contrast = samples.iter().flatten().map(|sample| sample.abs()).sum::<f32>() / SAMPLES;
+        Some(Self { samples, dx, dy, inverse: [yy / determinant, -xy / determinant, xx / determinant], contrast })
     }
 
     /// From a place of its upper left sample in the newer picture: the step towards a better fit, and the mean difference.
@@ -160,7 +169,8 @@ pub(super) fn follow_point(
     }
     let (patch, left, top) = finest;
     let (moved, difference) = fit(&patch, finest_newer, (left, top), moved).ok_or(Lost::Gone)?;
-    if difference < MOST_DIFFERENCE { Ok(moved) } else { Err(Lost::Gone) }
+    let most = MOST_DIFFERENCE.min(GRAIN + MOST_SHARE * patch.contrast);
+    if difference < most { Ok(moved) } else { Err(Lost::Gone) }
 }
 
 /// How the patch at a corner moved, from a first idea of it, and how much it differs there; `None` where it is lost.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::media::BBox;
 
 /// A detector's edge is off by this share of the object's size (one standard deviation)…
-const NOISE_SHARE: f32 = 0.01;
+const NOISE_SHARE: f32 = 0.02;
 
 /// …and by this much at least, in pixels.
 const NOISE_LEAST: f32 = 0.7;
@@ -177,7 +177,7 @@ fn size(width: f32, height: f32) -> f32 {
 }
 
 /// How far an edge of an object of this side is off: a standard deviation in pixels.
-pub(super) fn edge_noise(side: f32) -> f32 {
+fn edge_noise(side: f32) -> f32 {
     NOISE_SHARE * side + NOISE_LEAST
 }
 

@@ -153,6 +153,7 @@ impl Follower {
         }
         self.taken = Some(name);
         let (frame_id, at, size) = (result.frame_id, result.arrived, self.side_lengths());
+        self.pictures.forget_before(frame_id);
         self.tracks.retain(|_, track| at.saturating_duration_since(track.seen) <= MEMORY);
         for item in result.items.iter().filter(|item| item.bbox.is_finite()) {
             let Some(id) = item.track_id else { continue };
@@ -241,3 +242,6 @@ fn put(item: &Detection, bbox: BBox, warp: Warp) -> Detection {
     let mask = item.mask.as_ref().map(|outline| outline.iter().map(|at| warp.apply(*at)).collect::<Arc<[[f32; 2]]>>());
     Detection { bbox, keypoints, mask, ..item.clone() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,9 +59,17 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// How the object in `bbox` of `older` moved until `newer`, looked for around `guess` (all in source pixels). `None`: the
+    /// How the object in `bbox` of `older` moved until `newer`, looked for around `guess` (all in source pixels); of a guess that
+    /// is not `known`, only the neighbourhood is believed. `None`: the
     /// pictures do not say, for want of texture, or because the points disagree.
-    pub(super) fn read(&mut self, older: &Pyramid, newer: &Pyramid, bbox: &BBox, guess: (f32, f32)) -> Option<Motion> {
+    pub(super) fn read(
+        &mut self,
+        older: &Pyramid,
+        newer: &Pyramid,
+        bbox: &BBox,
+        guess: (f32, f32),
+        known: bool,
+    ) -> Option<Motion> {
         let step = older.step as f32;
         // Of a box that reaches out of the picture only the part inside has points.
         let (width, height) = (older.levels[0].width as f32, older.levels[0].height as f32);
@@ -72,10 +80,12 @@ impl Reader {
         }
         let guess = (guess.0 / step, guess.1 / step);
         let centre = (f32::midpoint(bbox.x1, bbox.x2) / step, f32::midpoint(bbox.y1, bbox.y2) / step);
-        let motion = self.read_around(older, newer, &seen, guess, centre, SHARE_NEAR).or_else(|| {
+        let around = |reader: &mut Self, guess, share| reader.read_around(older, newer, &seen, guess, centre, share);
+        let motion = if known { around(self, guess, SHARE_NEAR) } else { None };
+        let motion = motion.or_else(|| {
             // It turned, stopped, or has never moved before: look at all places near.
-            let other = self.search(older, newer, &seen, guess)?;
-            self.read_around(older, newer, &seen, other, centre, SHARE_FAR)
+            let place = search(older, newer, &seen, guess)?;
+            around(self, place, SHARE_FAR)
         })?;
         Some(Motion { by: (motion.by.0 * step, motion.by.1 * step), scale: motion.scale })
     }
@@ -111,46 +121,6 @@ impl Reader {
         let (px, py) = (self.median_of(|((x, _), _)| x)?, self.median_of(|((_, y), _)| y)?);
         let (ox, oy) = (centre.0 - px, centre.1 - py);
         Some(Motion { by: (by.0 + (scale - 1.0) * ox, by.1 + (scale - 1.0) * oy), scale })
-    }
-
-    /// The place near `guess` where the box as a whole fits best, on the smallest level; `None` where nothing fits or the guess
-    /// does.
-    fn search(&mut self, older: &Pyramid, newer: &Pyramid, seen: &BBox, guess: (f32, f32)) -> Option<(f32, f32)> {
-        let (older, newer) = (older.levels.last()?, newer.levels.last()?);
-        let shrink = 1.0 / (1 << (LEVELS - 1)) as f32;
-        let (cx, cy) = seen.centre();
-        #[allow(clippy::cast_possible_truncation)] // pictures have at most 8192 pixels a side
-        let whole = |value: f32| (value * shrink).round() as isize;
-        let half = |side: f32, most: isize| whole(side * INNER / 2.0).clamp(2, most);
-        let (w, h) = (half(seen.width(), MOST_HALF), half(seen.height(), 2 * MOST_HALF));
-        let (left, top) = (whole(cx) - w, whole(cy) - h);
-        let (columns, skip) = (usize::try_from(2 * w).ok()?, usize::try_from((h / 8).max(1)).ok()?);
-        let (x0, y0) = (whole(guess.0), whole(guess.1));
-        let mut best: Option<(u32, isize, isize)> = None;
-        for dy in y0 - REACH..=y0 + REACH {
-            for dx in x0 - REACH..=x0 + REACH {
-                let mut sum = 0;
-                let mut samples = 0;
-                for y in (top..top + 2 * h).step_by(skip) {
-                    let (Some(a), Some(b)) = (older.run(left, y, columns), newer.run(left + dx, y + dy, columns))
-                    else {
-                        continue;
-                    };
-                    sum += a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>();
-                    samples += 1;
-                }
-                // Places half out of the picture are not compared with those inside.
-                let rows = usize::try_from(2 * h).ok()?.div_ceil(skip);
-                if 4 * samples >= 3 * rows {
-                    let mean = sum / samples as u32;
-                    if best.is_none_or(|(least, _, _)| mean < least) {
-                        best = Some((mean, dx, dy));
-                    }
-                }
-            }
-        }
-        let (_, dx, dy) = best?;
-        ((dx, dy) != (x0, y0)).then(|| (dx as f32 / shrink, dy as f32 / shrink))
     }
 
     /// Fills `points` with those that went there and came back. Returns how many were tried, and how many of
@@ -210,6 +180,45 @@ impl Reader {
         self.values.extend(self.points.iter().map(|point| value(*point)));
         median(&mut self.values)
     }
+}
+
+/// The place near `guess` where the box as a whole fits best, on the smallest level.
+fn search(older: &Pyramid, newer: &Pyramid, seen: &BBox, guess: (f32, f32)) -> Option<(f32, f32)> {
+    let (older, newer) = (older.levels.last()?, newer.levels.last()?);
+    let shrink = 1.0 / (1 << (LEVELS - 1)) as f32;
+    let (cx, cy) = seen.centre();
+    #[allow(clippy::cast_possible_truncation)] // pictures have at most 8192 pixels a side
+    let whole = |value: f32| (value * shrink).round() as isize;
+    let half = |side: f32, most: isize| whole(side * INNER / 2.0).clamp(2, most);
+    let (w, h) = (half(seen.width(), MOST_HALF), half(seen.height(), 2 * MOST_HALF));
+    let (left, top) = (whole(cx) - w, whole(cy) - h);
+    let (columns, skip) = (usize::try_from(2 * w).ok()?, usize::try_from((h / 8).max(1)).ok()?);
+    let rows = u32::try_from(2 * h).ok()?.div_ceil(u32::try_from(skip).ok()?);
+    let (x0, y0) = (whole(guess.0), whole(guess.1));
+    let mut best: Option<(u32, isize, isize)> = None;
+    for dy in y0 - REACH..=y0 + REACH {
+        for dx in x0 - REACH..=x0 + REACH {
+            let mut sum = 0;
+            let mut samples = 0u32;
+            for y in (top..top + 2 * h).step_by(skip) {
+                let (Some(a), Some(b)) = (older.run(left, y, columns), newer.run(left + dx, y + dy, columns)) else {
+                    continue;
+                };
+                sum += a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>();
+                samples += 1;
+            }
+            // Places half out of the picture are not compared with those inside.
+            if 4 * samples >= 3 * rows {
+                let mean = sum / samples;
+                if best.is_none_or(|(least, _, _)| mean < least) {
+                    best = Some((mean, dx, dy));
+                }
+            }
+        }
+    }
+    let (_, dx, dy) = best?;
+    // The fraction of the guess is better than none.
+    if (dx, dy) == (x0, y0) { Some(guess) } else { Some((dx as f32 / shrink, dy as f32 / shrink)) }
 }
 
 /// The median, of an even number the upper one; leaves the values in another order.

@@ -11,8 +11,8 @@ const LONGEST_SIDE: usize = 960;
 /// Planes of a pyramid, each half of the one before.
 pub(super) const LEVELS: usize = 3;
 
-/// The most pictures that are kept: half a second at 30 a second.
-const MOST_PICTURES: usize = 16;
+/// The most pictures that are kept: half a second at 60 a second, which only a detector that hangs makes use of.
+const MOST_PICTURES: usize = 32;
 
 /// A plane of luma without padding.
 #[derive(Clone, Debug, Default)]
@@ -130,7 +130,14 @@ impl Pictures {
         self.kept.push_back(Kept { frame_id, at, pyramid });
     }
 
-    pub(super) fn clear(&mut self) {
+    /// A result of picture `frame_id` is there, and none of an older one will be.
+    pub(super) fn forget_before(&mut self, frame_id: u64) {
+        while self.kept.get(1).is_some_and(|second| second.frame_id <= frame_id) {
+            self.spare.extend(self.kept.pop_front().map(|kept| kept.pyramid));
+        }
+    }
+
+    fn clear(&mut self) {
         self.kept.clear();
         self.spare.clear();
     }
@@ -163,15 +170,17 @@ mod tests {
     fn the_pictures_are_bounded_by_number_and_by_age() {
         let (mut pictures, now) = (Pictures::default(), Instant::now());
         let picture = I420Frame::black(64, 48);
-        for n in 0..40u32 {
+        for n in 0..50u32 {
             pictures.push(u64::from(n), now + n * Duration::from_millis(33), &picture, Duration::from_secs(2));
         }
         assert_eq!(pictures.kept.len(), MOST_PICTURES);
-        assert!(pictures.find(24).is_some() && pictures.find(23).is_none());
-        assert_eq!(pictures.after(36).map(|kept| kept.frame_id).collect::<Vec<_>>(), [37, 38, 39]);
-        pictures.push(40, now + Duration::from_secs(9), &picture, Duration::from_secs(2));
+        assert!(pictures.find(18).is_some() && pictures.find(17).is_none());
+        assert_eq!(pictures.after(46).map(|kept| kept.frame_id).collect::<Vec<_>>(), [47, 48, 49]);
+        pictures.forget_before(46);
+        assert!(pictures.find(45).is_none() && pictures.find(46).is_some());
+        pictures.push(50, now + Duration::from_secs(9), &picture, Duration::from_secs(2));
         assert_eq!(pictures.kept.len(), 1);
-        pictures.push(41, now + Duration::from_secs(9), &I420Frame::black(32, 32), Duration::from_secs(2));
+        pictures.push(51, now + Duration::from_secs(9), &I420Frame::black(32, 32), Duration::from_secs(2));
         assert_eq!(pictures.kept.len(), 1, "another size is another world");
     }
 

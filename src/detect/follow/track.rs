@@ -2,16 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use super::kalman::{Kalman, edge_noise};
+use super::kalman::Kalman;
 use super::motion::{Motion, Reader};
 use super::pyramid::Pictures;
 use crate::media::BBox;
 
+/// A detector's edge is off by this share of the object's size (one standard deviation), and a little. Less than the filter
+/// takes it for: that has a velocity to learn, which noise does more harm to.
+const NOISE_SHARE: f32 = 0.01;
+const NOISE_LEAST: f32 = 0.7;
+
 /// How far the picture's word may lead a box astray: a standard deviation, as a share of the object's size for each second.
-const DRIFT: f32 = 0.12;
+const DRIFT: f32 = 0.4;
 
 /// A result never counts for less than this against the path: people change their outline as they walk.
-const LEAST_GAIN: f32 = 0.25;
+const LEAST_GAIN: f32 = 0.5;
 
 /// An edge further from its path than this many standard deviations, and this share of the size, tells that the picture was
 /// followed wrongly.
@@ -19,7 +24,7 @@ const ASTRAY: f32 = 4.0;
 const ASTRAY_SHARE: f32 = 0.1;
 
 /// Pictures that are read on the way from the detected one to the one at hand, at most.
-const MOST_READS: usize = 4;
+const MOST_READS: usize = 3;
 
 /// After this long without an answer from the pictures an object is left to the prediction.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -85,6 +90,7 @@ pub(super) struct Track {
     pub(super) class_id: u32,
     kalman: Kalman,
     pub(super) seen: Instant,
+    sightings: u32,
     /// Oldest first; the first is that of the last result's picture, the others were read from pictures.
     path: Vec<Stand>,
     /// How far the path may be off: a standard deviation in pixels.
@@ -104,6 +110,7 @@ impl Track {
             class_id,
             kalman: Kalman::begin(bbox, at),
             seen: at,
+            sightings: 1,
             path: vec![stand],
             doubt: noise_of(bbox),
             velocity: None,
@@ -121,6 +128,7 @@ impl Track {
         let here = self.stand_at(frame_id, at);
         let doubt = self.doubt.hypot(DRIFT * mean_side(bbox) * since);
         self.seen = at;
+        self.sightings = self.sightings.saturating_add(1);
         self.failed = None;
         let far = (ASTRAY * doubt.hypot(noise)).max(ASTRAY_SHARE * mean_side(bbox));
         let gain = (doubt * doubt / (doubt * doubt + noise * noise)).max(LEAST_GAIN);
@@ -180,7 +188,7 @@ impl Track {
             let expected = self.extrapolated(&last, newer.at);
             let ((x0, y0), (x1, y1)) = (last.bbox.centre(), expected.bbox.centre());
             let bbox = self.pinned(&last.bbox, size);
-            let read = reader.read(&older.pyramid, &newer.pyramid, &bbox, (x1 - x0, y1 - y0));
+            let read = reader.read(&older.pyramid, &newer.pyramid, &bbox, (x1 - x0, y1 - y0), self.moves());
             let Some(motion) = read else {
                 self.failed = Some(newer.frame_id);
                 return Outcome::Doubtful;
@@ -220,6 +228,11 @@ impl Track {
         self.path.clear();
         self.velocity = None;
         self.doubt *= x.max(y);
+    }
+
+    /// Whether anything is known of its motion.
+    fn moves(&self) -> bool {
+        self.sightings > 1 || self.velocity.is_some()
     }
 
     fn speed(&self, at: Instant) -> [f32; 2] {
@@ -295,7 +308,7 @@ fn mean_side(bbox: &BBox) -> f32 {
 }
 
 fn noise_of(bbox: &BBox) -> f32 {
-    edge_noise(mean_side(bbox))
+    NOISE_SHARE * mean_side(bbox) + NOISE_LEAST
 }
 
 /// Which edges lie on the picture's border, as nearly as a detector tells.
