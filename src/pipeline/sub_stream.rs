@@ -14,7 +14,8 @@ use super::video::lock;
 use crate::decode::{DecodeError, VideoDecoder};
 use crate::detect::{Lane, LaneOptions, Pools};
 use crate::media::{
-    AccessUnit, BBox, Detections, Frame, FrameLedger, FramePool, KeyframeRequest, Mark, RtpTimestamp, StreamClock,
+    AccessUnit, BBox, Detections, Frame, FrameLedger, FramePool, KeyPoint, KeyframeRequest, Mark, RtpTimestamp,
+    StreamClock,
 };
 
 /// The sub-stream of a stream. Ends when dropped.
@@ -176,6 +177,9 @@ fn scaled(result: &Detections, width: usize, height: usize) -> Detections {
         let BBox { x1, y1, x2, y2 } = item.bbox;
         item.bbox = BBox::new(x1 * x, y1 * y, x2 * x, y2 * y);
         item.velocity = item.velocity.map(|[vx, vy]| [vx * x, vy * y]);
+        let point = |point: &KeyPoint| KeyPoint { x: point.x * x, y: point.y * y, ..*point };
+        item.keypoints = item.keypoints.as_ref().map(|points| points.iter().map(point).collect());
+        item.mask = item.mask.as_ref().map(|corners| corners.iter().map(|[cx, cy]| [cx * x, cy * y]).collect());
     }
     scaled.width = u32::try_from(width).unwrap_or(u32::MAX);
     scaled.height = u32::try_from(height).unwrap_or(u32::MAX);
@@ -196,7 +200,8 @@ mod tests {
             class_name: "person".into(),
             track_id: Some(1),
             velocity: Some([4.0, -2.0]),
-            ..Detection::default()
+            keypoints: Some([KeyPoint { x: 10.0, y: 20.0, confidence: Some(0.5) }].into()),
+            mask: Some([[10.0, 20.0]].into()),
         };
         let result = Detections {
             frame_id: 3,
@@ -213,5 +218,8 @@ mod tests {
         assert_eq!((scaled.width, scaled.height), (1280, 720));
         assert_eq!(scaled.items[0].bbox, BBox::new(40.0, 60.0, 120.0, 180.0));
         assert_eq!(scaled.items[0].velocity, Some([16.0, -6.0]));
+        let points = scaled.items[0].keypoints.as_deref().unwrap();
+        assert_eq!(points, [KeyPoint { x: 40.0, y: 60.0, confidence: Some(0.5) }]);
+        assert_eq!(scaled.items[0].mask.as_deref().unwrap(), [[40.0, 60.0]]);
     }
 }
