@@ -394,8 +394,11 @@ fn an_unknown_graph_is_refused_with_what_was_seen_and_what_to_write() {
     assert!(text.contains("DETR") && text.contains("expected"), "{text}");
 }
 
+/// So many numbers.
+type Fill<'a> = &'a dyn Fn(usize) -> Vec<f32>;
+
 /// Small models of every family whose first output holds what the test puts there.
-fn every_family(fill: &dyn Fn(usize) -> Vec<f32>) -> Vec<(&'static str, onnx::Model)> {
+fn every_family(fill: Fill<'_>) -> Vec<(&'static str, onnx::Model)> {
     let constant = |net: onnx::Model, name: &str, shape: &[i64]| {
         let len = shape.iter().product::<i64>();
         net.constant(f32(name, shape), shape, &fill(usize::try_from(len).unwrap()))
@@ -447,7 +450,7 @@ fn every_family_survives_numbers_that_are_none_nothing_and_too_much() {
             .map(|at| [f32::NAN, f32::INFINITY, 0.9, f32::NEG_INFINITY, 1e38, -0.5, 1.0][at % 7])
             .collect::<Vec<f32>>()
     };
-    let fills: [(&str, &dyn Fn(usize) -> Vec<f32>); 6] = [
+    let fills: [(&str, Fill<'_>); 6] = [
         ("NaN", &|len| vec![f32::NAN; len]),
         ("infinity", &|len| vec![f32::INFINITY; len]),
         ("nothing", &|len| vec![0.0; len]),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use sightline::annotate::Annotator;
 use sightline::config::{Config, DetectorOverrides};
 use sightline::detect::{Found, Model, ModelInfo, Picture};
-use sightline::media::{Detection, I420Frame, MAX_SIDE, Plane};
+use sightline::media::{Detection, I420Frame, KeyPoint, MAX_SIDE, Plane};
 use yuv::{
     YuvChromaSubsampling, YuvConversionMode, YuvPlanarImage, YuvPlanarImageMut, YuvRange, YuvStandardMatrix,
     rgb_to_yuv420, yuv420_to_rgb,
@@ -199,11 +199,21 @@ struct Object<'a> {
     confidence: f32,
     class_id: u32,
     class_name: &'a str,
+    /// `[x, y]` or `[x, y, confidence]`, in pixels, to 0.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keypoints: Option<Vec<Vec<f32>>>,
+    /// A closed polygon of `[x, y]` in pixels, to 0.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mask: Option<Vec<[f32; 2]>>,
 }
 
 impl<'a> Line<'a> {
     fn new(path: &Path, image: &Image, info: &'a ModelInfo, found: &'a Found) -> Self {
         let round = |value: f32, steps: f32| (value * steps).round() / steps;
+        let point = |point: &KeyPoint| {
+            let confidence = point.confidence.map(|confidence| round(confidence, 10_000.0));
+            [round(point.x, 10.0), round(point.y, 10.0)].into_iter().chain(confidence).collect()
+        };
         let object = |detection: &'a Detection| {
             let bbox = detection.bbox;
             Object {
@@ -211,6 +221,8 @@ impl<'a> Line<'a> {
                 confidence: round(detection.confidence, 10_000.0),
                 class_id: detection.class_id,
                 class_name: &detection.class_name,
+                keypoints: detection.keypoints.as_ref().map(|points| points.iter().map(point).collect()),
+                mask: detection.mask.as_ref().map(|mask| mask.iter().map(|at| at.map(|v| round(v, 10.0))).collect()),
             }
         };
         Self {

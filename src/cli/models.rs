@@ -15,7 +15,9 @@ use sightline::detect::heads::identify;
 use sightline::detect::manifest::Manifest;
 use sightline::detect::nms::NmsMode;
 use sightline::detect::pull::{Progress, PullError, pull};
-use sightline::detect::{self, Colour, DetectError, Family, Fit, InputSize, InputSpec, Located, Model, locate};
+use sightline::detect::{
+    self, Colour, DetectError, Family, Fit, InputSize, InputSpec, Interpolation, Located, Model, locate,
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -237,6 +239,10 @@ fn tell(facts: &mut Vec<(&str, String)>, family: Family, labels: &[String], inpu
         Fit::Stretch => "stretched".to_owned(),
         Fit::LetterboxTopLeft => format!("letterboxed, top left, padded with {}", input.pad),
         Fit::LetterboxCentre => format!("letterboxed, centred, padded with {}", input.pad),
+    };
+    let fit = match input.interpolation {
+        Interpolation::Linear => fit,
+        Interpolation::Cubic => format!("{fit}, bicubic"),
     };
     let colour = match input.colour {
         Colour::Rgb => "RGB",

@@ -177,11 +177,9 @@ fn scaled(result: &Detections, width: usize, height: usize) -> Detections {
         let BBox { x1, y1, x2, y2 } = item.bbox;
         item.bbox = BBox::new(x1 * x, y1 * y, x2 * x, y2 * y);
         item.velocity = item.velocity.map(|[vx, vy]| [vx * x, vy * y]);
-        item.keypoints = item
-            .keypoints
-            .take()
-            .map(|points| points.iter().map(|point| KeyPoint { x: point.x * x, y: point.y * y, ..*point }).collect());
-        item.mask = item.mask.take().map(|outline| outline.iter().map(|[px, py]| [px * x, py * y]).collect());
+        let point = |point: &KeyPoint| KeyPoint { x: point.x * x, y: point.y * y, ..*point };
+        item.keypoints = item.keypoints.as_ref().map(|points| points.iter().map(point).collect());
+        item.mask = item.mask.as_ref().map(|corners| corners.iter().map(|[cx, cy]| [cx * x, cy * y]).collect());
     }
     scaled.width = u32::try_from(width).unwrap_or(u32::MAX);
     scaled.height = u32::try_from(height).unwrap_or(u32::MAX);
@@ -202,8 +200,8 @@ mod tests {
             class_name: "person".into(),
             track_id: Some(1),
             velocity: Some([4.0, -2.0]),
-            keypoints: Some([KeyPoint { x: 20.0, y: 30.0, confidence: None }].into()),
-            mask: Some([[10.0, 20.0], [30.0, 20.0], [20.0, 60.0]].into()),
+            keypoints: Some([KeyPoint { x: 10.0, y: 20.0, confidence: Some(0.5) }].into()),
+            mask: Some([[10.0, 20.0]].into()),
         };
         let result = Detections {
             frame_id: 3,
@@ -220,7 +218,8 @@ mod tests {
         assert_eq!((scaled.width, scaled.height), (1280, 720));
         assert_eq!(scaled.items[0].bbox, BBox::new(40.0, 60.0, 120.0, 180.0));
         assert_eq!(scaled.items[0].velocity, Some([16.0, -6.0]));
-        assert_eq!(scaled.items[0].keypoints.as_deref(), Some(&[KeyPoint { x: 80.0, y: 90.0, confidence: None }][..]));
-        assert_eq!(scaled.items[0].mask.as_deref(), Some(&[[40.0, 60.0], [120.0, 60.0], [80.0, 180.0]][..]));
+        let points = scaled.items[0].keypoints.as_deref().unwrap();
+        assert_eq!(points, [KeyPoint { x: 40.0, y: 60.0, confidence: Some(0.5) }]);
+        assert_eq!(scaled.items[0].mask.as_deref().unwrap(), [[40.0, 60.0]]);
     }
 }

@@ -73,7 +73,8 @@ impl Plug {
     }
 }
 
-fn text(error: impl ToString) -> String {
+#[allow(clippy::needless_pass_by_value)] // `map_err` hands it over
+fn text(error: ort::Error) -> String {
     error.to_string()
 }
 

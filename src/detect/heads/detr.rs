@@ -153,6 +153,11 @@ impl Decode for Detr {
                 if logits.len() != places.len() {
                     return Err(expected());
                 }
+                // Nearly all numbers are far below the threshold: that is seen without the sigmoid, but for a hair's breadth.
+                let least = match how {
+                    Scores::Sigmoid => (filter.confidence / (1.0 - filter.confidence)).ln() - 0.001,
+                    _ => filter.confidence,
+                };
                 for (row, (line, numbers)) in places.zip(logits).enumerate() {
                     let Some(bbox) = pixels(line, *form, *unit, input) else { continue };
                     if how == Scores::Softmax {
@@ -165,8 +170,10 @@ impl Decode for Detr {
                         continue;
                     }
                     for (class, &number) in without_background(numbers, background).iter().enumerate() {
-                        let score = if how == Scores::Sigmoid { sigmoid(number) } else { number };
-                        filter.push(out, bbox, score, class, row);
+                        if number >= least {
+                            let score = if how == Scores::Sigmoid { sigmoid(number) } else { number };
+                            filter.push(out, bbox, score, class, row);
+                        }
                     }
                 }
             }

@@ -84,6 +84,22 @@ pub struct Object<'a> {
     /// The motion of the box's centre `[vx, vy]`, in pixels per second, to 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub velocity: Option<[f32; 2]>,
+    /// The object's points in the model's order: five landmarks of a face, 17 of a body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keypoints: Option<Vec<Point>>,
+    /// The object's outline, a closed polygon of `[x, y]` in pixels of the frame, to 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Vec<[f32; 2]>>,
+}
+
+/// A point of an object, in pixels of the frame, to 0.1; it may lie outside the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Point {
+    /// `[x, y, confidence]`: how sure the model is that the point can be seen, 0 to 1, to 0.0001.
+    Rated([f32; 3]),
+    /// `[x, y]`, from a model that does not say.
+    Plain([f32; 2]),
 }
 
 /// The detector's stages, in milliseconds.
@@ -131,7 +147,7 @@ pub struct FrameMessage<'a> {
 }
 
 /// One box in a `frame` message.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DrawnBox {
     /// `[x1, y1, x2, y2]` in pixels of the source's frame, to 0.1.
     pub bbox: [f32; 4],
@@ -143,6 +159,12 @@ pub struct DrawnBox {
     /// The model's score, to 0.0001.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub confidence: f32,
+    /// The object's points as drawn, in pixels of the source's frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keypoints: Option<Vec<Point>>,
+    /// The object's outline as drawn, a closed polygon of `[x, y]` in pixels of the source's frame, to 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Vec<[f32; 2]>>,
 }
 
 /// The contiguous stages of a frame's way through the server, in milliseconds. A stage that the frame did not pass is
