@@ -5,6 +5,7 @@
 
 mod detect;
 mod doctor;
+mod inputs;
 mod models;
 mod reload;
 mod serve;
@@ -29,7 +30,7 @@ struct Cli {
 enum Command {
     /// Run the server (also what happens without a command).
     Serve(Overrides),
-    /// Look at pictures, and say what is in them.
+    /// Look at pictures and videos, and say what is in them.
     Detect(detect::Args),
     /// Show and fetch models.
     #[command(subcommand)]

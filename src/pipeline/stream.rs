@@ -144,7 +144,7 @@ impl Stream {
             } else {
                 let options = LaneOptions {
                     model: self.model.clone(),
-                    settings: Some((*self.lane.settings()).clone()),
+                    settings: self.lane.chosen_settings(),
                     priority: self.lane.priority(),
                     zone: self.lane.zone(),
                 };

@@ -323,8 +323,8 @@ fn open_place(pipeline: &Pipeline, name: &str, config: &CameraConfig) -> Result<
     }
     let bad = |reason| PipelineError::BadCamera { name: name.to_owned(), reason };
     let lane = LaneOptions {
-        // Another model has thresholds of its own.
-        settings: config.model.is_none().then(|| pipeline.settings.clone()),
+        // The model's own, until somebody chooses others.
+        settings: None,
         model: config.model.clone(),
         priority: config.lane_priority().map_err(bad)?,
         zone: config.lane_zone().map_err(bad)?,
