@@ -243,6 +243,59 @@ fn a_folder_is_looked_through_and_a_video_frame_by_frame() {
 }
 
 #[test]
+fn a_model_is_measured_on_labelled_pictures_of_either_format() {
+    let Some((folder, model)) = tiny() else { return };
+    let at = |name: &str| folder.path().join(name);
+    let path = |name: &str| at(name).to_str().unwrap().to_owned();
+    fs::create_dir_all(at("images")).unwrap();
+    fs::create_dir_all(at("labels")).unwrap();
+    for name in ["a", "b", "c", "empty"] {
+        RgbImage::from_pixel(64, 64, Rgb([10, 20, 30])).save(at(&format!("images/{name}.png"))).unwrap();
+    }
+    fs::write(at("labels/a.txt"), "0 0.5 0.5 0.5 0.5\n").unwrap();
+    // One that is found, and one that is not.
+    fs::write(at("labels/b.txt"), "0 0.5 0.5 0.5 0.5\n0 0.1 0.1 0.1 0.1\n").unwrap();
+    let eval = |labels: &str| run(&["eval", "--json", "--model", &model, "--labels", labels, &path("images")]);
+    let report = |output: &Output| {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        json_lines(output).remove(0)
+    };
+    let output = eval(&path("labels"));
+    let yolo = report(&output);
+    assert!(text(&output.stderr).contains("2 pictures have no labels"), "{}", text(&output.stderr));
+    assert_eq!((&yolo["model"], &yolo["images"], &yolo["objects"]), (&"tiny".into(), &2.into(), &3.into()), "{yolo}");
+    // Two of three found: 67 of the 101 recalls are reached, at precision 1.
+    assert_eq!((&yolo["ap"], &yolo["ap50"]), (&0.6634.into(), &0.6634.into()), "{yolo}");
+    assert_eq!(yolo["classes"][0]["class_name"], "class 0");
+    fs::write(at("labels/empty.txt"), "").unwrap();
+    assert_eq!(report(&eval(&path("labels")))["images"], 3);
+
+    let coco = r#"{"images":[{"id":1,"file_name":"a.png"},{"id":2,"file_name":"b.png"}],
+        "categories":[{"id":5,"name":"Class_0"},{"id":6,"name":"zebra"}],
+        "annotations":[{"image_id":1,"category_id":5,"bbox":[16,16,32,32]},{"image_id":2,"category_id":5,"bbox":[16,16,32,32]},
+                       {"image_id":2,"category_id":6,"bbox":[1,1,9,9]}]}"#;
+    fs::write(at("instances_x.json"), coco).unwrap();
+    for labels in [path("instances_x.json"), path("")] {
+        let output = eval(&labels);
+        let report = report(&output);
+        assert_eq!((&report["ap"], &report["objects"]), (&1.0.into(), &2.into()), "{report}");
+        assert_eq!(report["unknown_classes"], serde_json::json!(["zebra"]));
+        assert!(text(&output.stderr).contains("zebra"));
+    }
+    let table = run(&["eval", "--model", &model, "--labels", &path("labels"), &path("images")]);
+    assert!(text(&table.stdout).contains("tiny: 3 pictures, 3 objects") && text(&table.stdout).contains("0.663"));
+
+    fs::write(at("labels/b.txt"), "0 0.5 0.5 0.5\n").unwrap();
+    let broken = eval(&path("labels"));
+    assert!(broken.status.code() == Some(1) && json_lines(&broken)[0]["images"] == 2, "{}", text(&broken.stderr));
+    assert!(text(&broken.stderr).contains("b.txt: line 1"), "{}", text(&broken.stderr));
+    fs::write(at("classes.txt"), "horse\n").unwrap();
+    let foreign = eval(&path("labels"));
+    assert!(text(&foreign.stderr).contains("no class in common") && text(&foreign.stderr).contains("horse"));
+    assert!(text(&eval("/nowhere").stderr).contains("/nowhere"));
+}
+
+#[test]
 fn a_model_given_by_path_is_known_by_its_bytes() {
     let Some((folder, model)) = tiny() else { return };
     let digest = format!("{:x}", Sha256::digest(fs::read(&model).unwrap()));

@@ -31,6 +31,7 @@ fn every_option_and_variable_is_documented() {
         &["serve"][..],
         &[],
         &["detect"],
+        &["eval"],
         &["models", "list"],
         &["models", "info"],
         &["models", "pull"],

@@ -12,6 +12,7 @@ pub mod backend;
 mod config;
 mod digest;
 mod error;
+pub mod eval;
 pub mod heads;
 mod labels;
 mod lane;
