@@ -39,6 +39,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("zune_jpeg", &["decode"]),
     ("axum", &["server"]),
     ("tower_http", &["server"]),
+    ("reqwest", &["detect/pull"]),
     ("imageproc", &["detect", "annotate"]),
     ("clap", &["main", "cli", "config"]),
     ("anyhow", &["main", "cli"]),

@@ -25,7 +25,6 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
     }
     let mut warnings = Vec::new();
     let model = load_model(&config.detect, &mut warnings)?;
-    let settings = model.settings(&config.detect);
     let info = model.info();
     tracing::info!(model = %info.name, family = %info.family, codec_assembly = encode::has_assembly(), "detector ready");
     tracing::info!(ffmpeg = decode::ffmpeg_version().as_deref().unwrap_or("not built in"), "decoders");
@@ -48,10 +47,11 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
         let address = listener.local_addr()?;
         tracing::info!(udp_port = engine.port(), addresses = ?engine.addresses(), "media");
         tracing::info!("open http://{address}/ in a browser");
-        let pipeline = Pipeline::new(engine, pool, settings, config.pipeline, config.encode, warnings);
+        let pipeline = Pipeline::new(engine, pool, config.pipeline, config.encode, warnings);
         let refused = reload::run_cameras(&pipeline, config.cameras, &config.camera_flags);
         pipeline.set_warnings(reload::CAMERAS, refused);
         let stop = CancellationToken::new();
+        tokio::spawn(Arc::clone(&pipeline).watch_models());
         tokio::spawn(reload::watch(reloader, hangups, Arc::clone(&pipeline), stop.clone()));
         tokio::spawn(stop_on_signal(stop.clone()));
         tokio::spawn({

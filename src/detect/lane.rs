@@ -105,6 +105,12 @@ impl Lane {
         self.state.settings.load_full()
     }
 
+    /// The same if somebody chose them; `None` where they are the model's, and change with it.
+    #[must_use]
+    pub fn chosen_settings(&self) -> Option<Settings> {
+        self.state.own_settings.load(Ordering::Relaxed).then(|| (*self.settings()).clone())
+    }
+
     /// Sets what holds from the next frame on that a worker takes.
     pub fn set_settings(&self, settings: Settings) {
         self.state.own_settings.store(true, Ordering::Relaxed);

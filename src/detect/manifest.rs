@@ -80,7 +80,7 @@ pub enum Labels {
 pub enum Source {
     /// A file inside a wheel of the Python package index.
     Wheel(WheelSource),
-    /// A file of a public git repository; fetched by hand, or taken from a local mirror.
+    /// A file of a public git repository.
     Repository(RepositorySource),
 }
 
@@ -92,6 +92,8 @@ pub struct WheelSource {
     pub package: String,
     /// Its exact version.
     pub version: String,
+    /// The wheel's file name, by which a mirror on the web has it; unset: `PACKAGE-VERSION-py3-none-any.whl`.
+    pub file: Option<String>,
     /// SHA-256 of the wheel, lower-case hex.
     pub wheel_sha256: String,
     /// The file's path inside the wheel.

@@ -10,13 +10,16 @@
 
 pub mod backend;
 mod config;
+mod digest;
 mod error;
+pub mod eval;
 pub mod follow;
 pub mod heads;
 mod labels;
 mod lane;
 mod load;
 mod loaded;
+mod locate;
 pub mod manifest;
 mod model;
 mod motion;
@@ -38,16 +41,17 @@ use std::time::Duration;
 use crate::media::{Detection, I420Frame};
 
 pub use config::Config;
+pub use digest::has_digest;
 pub use error::DetectError;
 pub use lane::{Lane, LaneCounters, LaneModel, LaneOptions};
-pub use load::{Located, locate};
+pub use locate::{Located, known_models, locate};
 pub use manifest::Manifest;
 pub use model::{
     Background, BoxForm, Colour, Family, Fit, InputSize, InputSpec, Interpolation, Layout, Model, ModelInfo,
     OutputSpec, Scores, Unit,
 };
 pub use motion::MotionDetector;
-pub use pools::{PoolInfo, PoolStats, Pools};
+pub use pools::{Change, InputStatus, ModelState, ModelStatus, PoolInfo, PoolStats, Pools, ReplaceError, Upload};
 pub use tracker::Tracker;
 pub use turns::Priority;
 pub use zone::Zone;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::decode::DecodeError;
-use crate::detect::DetectError;
+use crate::detect::{DetectError, ReplaceError};
 use crate::encode::EncodeError;
 use crate::peer::PeerError;
 use crate::sink::message::Overlay;
@@ -106,6 +106,9 @@ pub enum PipelineError {
     /// The detector could not be made.
     #[error(transparent)]
     Detect(#[from] DetectError),
+    /// A model was not replaced.
+    #[error(transparent)]
+    Model(#[from] ReplaceError),
     /// There are as many sessions as the configuration allows.
     #[error("{0} sessions are running, which is max_sessions; end one, or raise --max-sessions")]
     TooManySessions(usize),

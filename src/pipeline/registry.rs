@@ -19,7 +19,7 @@ use super::stream::Stream;
 use super::streams::{Place, StreamKind, Streams};
 use super::video::lock;
 use crate::annotate;
-use crate::detect::{LaneModel, LaneOptions, Pools, Settings};
+use crate::detect::{LaneModel, LaneOptions, Pools};
 use crate::encode;
 use crate::media::KeyframeRequest;
 use crate::peer::{Connection, Engine};
@@ -34,7 +34,6 @@ const DETECTOR_LIMIT: Duration = Duration::from_millis(500);
 pub struct Pipeline {
     pub(super) engine: Engine,
     pub(super) pool: Arc<Pools>,
-    pub(super) settings: Settings,
     pub(super) config: Config,
     pub(super) encode: encode::Config,
     warnings: Mutex<BTreeMap<&'static str, Vec<String>>>,
@@ -156,7 +155,6 @@ impl Pipeline {
     pub fn new(
         engine: Engine,
         pool: Arc<Pools>,
-        settings: Settings,
         config: Config,
         encode: encode::Config,
         warnings: Vec<String>,
@@ -164,7 +162,6 @@ impl Pipeline {
         Arc::new(Self {
             engine,
             pool,
-            settings,
             config,
             encode,
             warnings: Mutex::new(BTreeMap::from([("start", warnings)])),
@@ -284,7 +281,7 @@ impl Pipeline {
     /// What a page needs to know.
     #[must_use]
     pub fn info(&self) -> ServerInfo {
-        let model = self.pool.model_info();
+        let (model, settings) = (self.pool.model_info(), self.pool.settings());
         ServerInfo {
             version: env!("CARGO_PKG_VERSION"),
             model: ModelSummary {
@@ -293,8 +290,8 @@ impl Pipeline {
                 labels: model.labels.iter().map(ToString::to_string).collect(),
             },
             palette: annotate::PALETTE.iter().map(ToString::to_string).collect(),
-            default_confidence: self.settings.confidence,
-            default_iou: self.settings.iou,
+            default_confidence: settings.confidence,
+            default_iou: settings.iou,
             warnings: lock(&self.warnings).values().flatten().cloned().collect(),
         }
     }

@@ -146,7 +146,7 @@ impl Stream {
                 let lane = self.lane.load();
                 let options = LaneOptions {
                     model: lock(&self.model).clone(),
-                    settings: Some((*lane.settings()).clone()),
+                    settings: lane.chosen_settings(),
                     priority: lane.priority(),
                     zone: lane.zone(),
                 };
@@ -287,13 +287,14 @@ impl Stream {
         self.lane.load().model()
     }
 
-    /// Lets another model look, from the next frame on; priority and zone stay, and so do the viewers. `settings`: `None` for
-    /// what the configuration says, with the model's own thresholds where it says nothing. Tracks begin anew.
+    /// Lets another model look, from the next frame on, with what the configuration says and its own thresholds where that says
+    /// nothing; priority and zone stay, and so do the viewers. Tracks begin anew.
     ///
     /// Joins the sub-stream's thread, which begins again with its next IDR: not to be called on a task of the network's.
-    pub fn set_model(&self, model: Option<String>, settings: Option<Settings>) {
+    pub fn set_model(&self, model: Option<String>) {
         let before = self.lane.load_full();
-        let options = LaneOptions { model: model.clone(), settings, priority: before.priority(), zone: before.zone() };
+        let options =
+            LaneOptions { model: model.clone(), settings: None, priority: before.priority(), zone: before.zone() };
         *lock(&self.model) = model;
         self.lane.store(Arc::new(take_lane(&self.shared, &self.pool, options)));
         self.shared.newest.store(None);

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::peer::PeerError;
-use crate::pipeline::PipelineError;
+use crate::pipeline::{PipelineError, ReplaceError};
 
 /// An answer that says what to change: `{"error":{"code","message"}}`.
 #[derive(Debug, PartialEq, Eq)]
@@ -99,6 +99,13 @@ impl From<PipelineError> for ApiError {
             PipelineError::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
             PipelineError::BadName { .. } => (StatusCode::BAD_REQUEST, "bad_name"),
             PipelineError::NameTaken(_) => (StatusCode::CONFLICT, "name_taken"),
+            PipelineError::Model(error) => match error {
+                ReplaceError::Name(_) => (StatusCode::BAD_REQUEST, "bad_name"),
+                ReplaceError::Checksum { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_checksum"),
+                ReplaceError::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unusable_model"),
+                ReplaceError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+                _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            },
             PipelineError::Decode(_)
             | PipelineError::Encode(_)
             | PipelineError::Detect(_)
@@ -106,7 +113,7 @@ impl From<PipelineError> for ApiError {
             | PipelineError::Fault(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         if status.is_server_error() && code == "internal" {
-            tracing::error!(%error, "an offer failed by a fault of ours");
+            tracing::error!(%error, "a request failed by a fault of ours");
         }
         let retry_after_s = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(5);
         Self { status, code, message, retry_after_s, header: None }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::RunOptions;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, ValueType};
 
 use super::tensor::{self, Plug};
@@ -20,6 +20,9 @@ const METADATA_KEYS: [&str; 6] = ["names", "imgsz", "stride", "task", "kpt_shape
 
 /// No family has more outputs than this.
 const MAX_OUTPUTS: usize = 16;
+
+/// Where a graph from memory finds the weights that it keeps in other files (`onnxruntime_session_options_config_keys.h`).
+const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
 /// The runtime that is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,8 +90,29 @@ impl Session {
     /// [`DetectError::Runtime`] without a library; [`DetectError::Unusable`] when the file is no model that the runtime
     /// takes.
     pub fn open(library: &Path, path: &Path, threads: usize) -> Result<Self, DetectError> {
+        Self::commit(library, path, threads, |mut builder| builder.commit_from_file(path).map_err(text))
+    }
+
+    /// The same of bytes that were read before, from `path`: beside it lie the weights that the file keeps elsewhere, if any.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_bytes(library: &Path, path: &Path, bytes: &[u8], threads: usize) -> Result<Self, DetectError> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self::commit(library, path, threads, |builder| {
+            let mut builder = builder.with_config_entry(EXTERNAL_FOLDER, folder.to_string_lossy()).map_err(text)?;
+            builder.commit_from_memory(bytes).map_err(text)
+        })
+    }
+
+    fn commit(
+        library: &Path,
+        path: &Path,
+        threads: usize,
+        commit: impl FnOnce(SessionBuilder) -> Result<ort::session::Session, String>,
+    ) -> Result<Self, DetectError> {
         let (environment, _) = environment(library)?;
-        let session = build(&environment, path, threads).map_err(|reason| DetectError::Unusable {
+        let session = build(&environment, threads, commit).map_err(|reason| DetectError::Unusable {
             model: path.display().to_string(),
             reason: format!("the ONNX Runtime refused the file: {reason}"),
         })?;
@@ -168,11 +192,12 @@ impl fmt::Debug for Session {
     }
 }
 
-fn build(environment: &Environment, path: &Path, threads: usize) -> Result<ort::session::Session, String> {
-    fn text(error: impl Display) -> String {
-        error.to_string()
-    }
-    ort::session::Session::builder(environment)
+fn build(
+    environment: &Environment,
+    threads: usize,
+    commit: impl FnOnce(SessionBuilder) -> Result<ort::session::Session, String>,
+) -> Result<ort::session::Session, String> {
+    let builder = ort::session::Session::builder(environment)
         .map_err(text)?
         // Some models print hundreds of warnings about their own graph.
         .with_log_level(LogLevel::Error)
@@ -185,9 +210,12 @@ fn build(environment: &Environment, path: &Path, threads: usize) -> Result<ort::
         .with_intra_op_spinning(false)
         .map_err(text)?
         .with_inter_threads(1)
-        .map_err(text)?
-        .commit_from_file(path)
-        .map_err(text)
+        .map_err(text)?;
+    commit(builder)
+}
+
+fn text(error: impl Display) -> String {
+    error.to_string()
 }
 
 fn describe(session: &ort::session::Session) -> Graph {

@@ -23,7 +23,7 @@ use super::registry::Pipeline;
 use super::stream::Stream;
 use super::streams::{Place, StreamKind, Upstream};
 use super::video::lock;
-use crate::detect::{LaneOptions, Settings};
+use crate::detect::LaneOptions;
 use crate::source::camera::{CameraEvent, CameraHealth, CameraSource, CameraState, CameraStatus, Demand, supervise};
 
 /// How often a camera's stream is looked after.
@@ -251,9 +251,8 @@ impl Camera {
             if now.model != started.model {
                 started.model.clone_from(&now.model);
                 let (stream, model) = (Arc::clone(&place.stream), now.model.clone());
-                let settings = settings_for(pipeline, &now);
                 // Its viewers stay.
-                if tokio::task::spawn_blocking(move || stream.set_model(model, settings)).await.is_err() {
+                if tokio::task::spawn_blocking(move || stream.set_model(model)).await.is_err() {
                     return Next::Renew("an internal fault ended the change of the model".to_owned());
                 }
             }
@@ -314,11 +313,6 @@ impl Camera {
     }
 }
 
-/// Another model than the server's has thresholds of its own.
-fn settings_for(pipeline: &Pipeline, config: &CameraConfig) -> Option<Settings> {
-    config.model.is_none().then(|| pipeline.settings.clone())
-}
-
 /// A stream of a camera under its name.
 fn open_place(pipeline: &Pipeline, name: &str, config: &CameraConfig) -> Result<Arc<Place>, PipelineError> {
     let upstream = Upstream::default();
@@ -328,7 +322,8 @@ fn open_place(pipeline: &Pipeline, name: &str, config: &CameraConfig) -> Result<
     }
     let bad = |reason| PipelineError::BadCamera { name: name.to_owned(), reason };
     let lane = LaneOptions {
-        settings: settings_for(pipeline, config),
+        // The model's own, until somebody chooses others.
+        settings: None,
         model: config.model.clone(),
         priority: config.lane_priority().map_err(bad)?,
         zone: config.lane_zone().map_err(bad)?,
