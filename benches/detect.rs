@@ -108,9 +108,9 @@ fn head_cases() -> Vec<HeadCase> {
         ("end to end 300", Family::EndToEnd, (640, 640), 80, 0.95, vec![("x", vec![1, 300, 6])]),
         ("nanodet 320", Family::Nanodet, (320, 320), 80, 0.9998, levels(&[1600, 400, 100])),
         ("picodet 320", Family::Picodet, (320, 320), 80, 0.9998, levels(&[1600, 400, 100, 25])),
-        ("detr decoded 300", Family::NmsInside, (320, 320), 80, 0.95, decoded),
+        ("suppressed inside 300", Family::NmsInside, (320, 320), 80, 0.95, decoded),
         (
-            "detr logits 300",
+            "detr 300 queries",
             Family::Detr,
             (640, 640),
             80,

@@ -4,34 +4,52 @@
 //! coefficients of 11 bits in both directions, the horizontal sum kept whole and the vertical one rounded from floats,
 //! which is what its vector code does.
 
+use super::resize::positions;
+
 /// The slope of the kernel at distance 1 (Keys 1981 has −0.5).
 const A: f32 = -0.75;
 
 /// 1.0 in the coefficients' fixed point.
 const ONE: f32 = 2048.0;
 
-/// The four source samples that a target sample mixes.
-#[derive(Clone, Copy, Debug)]
-struct Taps {
-    at: [usize; 4],
-    weights: [i16; 4],
-}
+/// Adding this to an f32 from 0 to 255 leaves it in the lowest byte, rounded half to even.
+const ROUND: f32 = 12_582_912.0;
 
-fn weights(x: f32) -> [i16; 4] {
+/// The kernel at the four samples around a point that lies `x` behind the second, in whole parts of 2048.
+fn weights(x: f32) -> [f32; 4] {
     let first = ((A * (x + 1.0) - 5.0 * A) * (x + 1.0) + 8.0 * A) * (x + 1.0) - 4.0 * A;
     let second = ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
     let third = ((A + 2.0) * (1.0 - x) - (A + 3.0)) * (1.0 - x) * (1.0 - x) + 1.0;
-    #[allow(clippy::cast_possible_truncation)] // −308 to 2048
-    [first, second, third, 1.0 - first - second - third].map(|weight| (weight * ONE).round_ties_even() as i16)
+    [first, second, third, 1.0 - first - second - third].map(|weight| (weight * ONE).round_ties_even())
 }
 
-fn taps(source: usize, target: usize) -> Vec<Taps> {
+/// The four neighbours that each target column mixes, by the first of them in a row that is repeated twice at both ends.
+#[derive(Debug)]
+struct Columns {
+    start: Vec<u32>,
+    weights: [Vec<f32>; 4],
+}
+
+impl Columns {
+    fn new(source: usize, target: usize) -> Self {
+        let mut columns =
+            Self { start: Vec::with_capacity(target), weights: [0; 4].map(|_| Vec::with_capacity(target)) };
+        for (floor, fraction) in positions(source, target) {
+            columns.start.push(u32::try_from(floor + 1).unwrap_or(0));
+            for (all, weight) in columns.weights.iter_mut().zip(weights(fraction)) {
+                all.push(weight);
+            }
+        }
+        columns
+    }
+}
+
+/// For each target row the four source rows and their weights.
+fn rows(source: usize, target: usize) -> Vec<([usize; 4], [f32; 4])> {
     let last = i64::try_from(source).unwrap_or(i64::MAX) - 1;
-    super::resize::positions(source, target)
-        .map(|(floor, fraction)| Taps {
-            at: [-1, 0, 1, 2].map(|step| usize::try_from((floor + step).clamp(0, last)).unwrap_or(0)),
-            weights: weights(fraction),
-        })
+    let row = |at: i64| usize::try_from(at.clamp(0, last)).unwrap_or(0);
+    positions(source, target)
+        .map(|(floor, fraction)| ([-1, 0, 1, 2].map(|step| row(floor + step)), weights(fraction)))
         .collect()
 }
 
@@ -40,8 +58,11 @@ fn taps(source: usize, target: usize) -> Vec<Taps> {
 pub struct CubicResizer {
     source: (usize, usize),
     target: (usize, usize),
-    columns: Vec<Taps>,
-    rows: Vec<Taps>,
+    columns: Columns,
+    rows: Vec<([usize; 4], [f32; 4])>,
+    /// A source row with its ends repeated, and the four samples of each target column in one number.
+    padded: Vec<u8>,
+    quads: Vec<u32>,
     /// Four source rows after the horizontal step, and which rows they are.
     mixed: [Vec<f32>; 4],
     held: [Option<usize>; 4],
@@ -55,8 +76,10 @@ impl CubicResizer {
         Self {
             source,
             target,
-            columns: taps(source.0, target.0),
-            rows: taps(source.1, target.1),
+            columns: Columns::new(source.0, target.0),
+            rows: rows(source.1, target.1),
+            padded: Vec::with_capacity(source.0 + 4),
+            quads: vec![0; target.0],
             mixed: [0; 4].map(|_| vec![0.0; target.0]),
             held: [None; 4],
         }
@@ -72,42 +95,59 @@ impl CubicResizer {
             return;
         }
         self.held = [None; 4];
-        let Self { source: (width, _), columns, rows, mixed, held, target } = self;
-        for (row, out) in rows.iter().zip(out.chunks_exact_mut(target.0.max(1))) {
-            for &at in &row.at {
+        let Self { source: (width, _), columns, rows, padded, quads, mixed, held, target } = self;
+        for ((wanted, weights), out) in rows.iter().zip(out.chunks_exact_mut(target.0.max(1))) {
+            for &at in wanted {
                 // Neighbouring rows never share a place.
                 let place = at % 4;
                 if held[place] != Some(at) {
-                    let Some(samples) = plane.get(at * *width..(at + 1) * *width) else { return };
-                    mix(samples, columns, &mut mixed[place]);
+                    let Some(row) = plane.get(at * *width..(at + 1) * *width) else { return };
+                    pad(row, padded);
+                    gather(padded, &columns.start, quads);
+                    mix(quads, &columns.weights, &mut mixed[place]);
                     held[place] = Some(at);
                 }
             }
-            blend(row.at.map(|at| mixed[at % 4].as_slice()), row.weights, out);
+            blend(wanted.map(|at| mixed[at % 4].as_slice()), *weights, out);
         }
+    }
+}
+
+fn pad(row: &[u8], out: &mut Vec<u8>) {
+    let (Some(&first), Some(&last)) = (row.first(), row.last()) else { return };
+    out.clear();
+    out.extend_from_slice(&[first; 2]);
+    out.extend_from_slice(row);
+    out.extend_from_slice(&[last; 2]);
+}
+
+/// Apart from the sums, so that those keep their vector lanes full.
+fn gather(row: &[u8], start: &[u32], out: &mut [u32]) {
+    for (out, &at) in out.iter_mut().zip(start) {
+        let at = at as usize;
+        *out = match row.get(at..at + 4) {
+            Some(&[a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),
+            _ => 0,
+        };
     }
 }
 
 /// The horizontal step. Sums of up to 20 bits are whole numbers in an f32.
-fn mix(row: &[u8], columns: &[Taps], out: &mut [f32]) {
-    for (out, taps) in out.iter_mut().zip(columns) {
-        let mut sum = 0i32;
-        for (&at, &weight) in taps.at.iter().zip(&taps.weights) {
-            sum += i32::from(row.get(at).copied().unwrap_or_default()) * i32::from(weight);
-        }
-        *out = sum as f32;
+fn mix(quads: &[u32], [a, b, c, d]: &[Vec<f32>; 4], out: &mut [f32]) {
+    let weights = a.iter().zip(b).zip(c.iter().zip(d));
+    for ((out, &quad), ((&a, &b), (&c, &d))) in out.iter_mut().zip(quads).zip(weights) {
+        let sample = |shift: u32| ((quad >> shift) & 255) as f32;
+        *out = sample(0) * a + sample(8) * b + sample(16) * c + sample(24) * d;
     }
 }
 
-/// The vertical step.
-fn blend([a, b, c, d]: [&[f32]; 4], weights: [i16; 4], out: &mut [u8]) {
-    let [wa, wb, wc, wd] = weights.map(|weight| f32::from(weight) / (ONE * ONE));
+/// The vertical step. The order of the sum is the original's.
+fn blend([a, b, c, d]: [&[f32]; 4], weights: [f32; 4], out: &mut [u8]) {
+    let [wa, wb, wc, wd] = weights.map(|weight| weight / (ONE * ONE));
     for ((out, (&a, &b)), (&c, &d)) in out.iter_mut().zip(a.iter().zip(b)).zip(c.iter().zip(d)) {
-        let sum = a.mul_add(wa, b.mul_add(wb, c.mul_add(wc, d * wd)));
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // `as` saturates, as the original does
-        {
-            *out = sum.round_ties_even() as u8;
-        }
+        let sum = a * wa + (b * wb + (c * wc + d * wd));
+        let [low, ..] = (sum.clamp(0.0, 255.0) + ROUND).to_bits().to_le_bytes();
+        *out = low;
     }
 }
 
@@ -130,8 +170,8 @@ mod tests {
 
     #[test]
     fn the_kernel_is_that_of_a_minus_three_quarters() {
-        assert_eq!(weights(0.0), [0, 2048, 0, 0]);
-        assert_eq!(weights(0.5), [-192, 1216, 1216, -192]);
+        assert_eq!(weights(0.0).map(|weight| weight as i32), [0, 2048, 0, 0]);
+        assert_eq!(weights(0.5).map(|weight| weight as i32), [-192, 1216, 1216, -192]);
     }
 
     #[test]
