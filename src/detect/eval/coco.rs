@@ -89,8 +89,8 @@ impl CocoLabels {
     #[must_use]
     pub fn of(&self, path: &Path) -> Option<&[Label]> {
         let parts: Vec<_> = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
-        let ends = (0..parts.len()).map(|first| parts.iter().skip(first).collect::<std::path::PathBuf>());
-        let whole = ends.filter_map(|end| self.images.get(end.to_str()?)).next();
+        let mut ends = (0..parts.len()).map(|first| parts.iter().skip(first).collect::<std::path::PathBuf>());
+        let whole = ends.find_map(|end| self.images.get(end.to_str()?));
         let by_name = || {
             let name = path.file_name()?.to_str()?;
             self.images.get(self.by_name.get(name)?.as_ref()?)

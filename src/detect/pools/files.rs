@@ -8,13 +8,22 @@ use std::time::SystemTime;
 
 /// A look at a model's files, in their order; `None` for one that is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stamp(Vec<Option<(PathBuf, Option<SystemTime>, u64, u64, u64)>>);
+pub(super) struct Stamp(Vec<Option<FileStamp>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FileStamp {
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    bytes: u64,
+    inode: (u64, u64),
+}
 
 impl Stamp {
     pub(super) fn of(files: Vec<PathBuf>) -> Self {
         let look = |path: PathBuf| {
             let found = fs::metadata(&path).ok()?;
-            Some((path, found.modified().ok(), found.len(), found.dev(), found.ino()))
+            let inode = (found.dev(), found.ino());
+            Some(FileStamp { path, modified: found.modified().ok(), bytes: found.len(), inode })
         };
         Self(files.into_iter().map(look).collect())
     }

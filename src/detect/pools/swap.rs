@@ -160,13 +160,11 @@ impl Inner {
     fn files_changed(&self, key: &str) -> bool {
         let now = Stamp::of(files_of(key, &self.config.models_dir));
         let mut seen = lock(&self.seen);
-        match seen.get_mut(key) {
-            Some(seen) => seen.changed(now),
-            None => {
-                seen.insert(key.to_owned(), Seen::taken(now));
-                false
-            }
+        if let Some(seen) = seen.get_mut(key) {
+            return seen.changed(now);
         }
+        seen.insert(key.to_owned(), Seen::taken(now));
+        false
     }
 
     /// Notes how a model's files are that are about to be read.
