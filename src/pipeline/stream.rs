@@ -22,7 +22,7 @@ use super::video::{Video, lock};
 use crate::annotate::Annotator;
 use crate::decode::VideoDecoder;
 use crate::detect::follow::predicted;
-use crate::detect::{Lane, LaneModel, LaneOptions, Pools, Priority, Settings, Zone};
+use crate::detect::{Lane, LaneModel, LaneOptions, Pools, Priority, Zone};
 use crate::media::{AccessUnit, AudioPacket, Detections, FrameLedger, FramePool, KeyframeRequest};
 use crate::sink::message::{ConfigMessage, ErrorCode, MessageError, StreamConfig};
 use crate::sink::{EncodedFrame, VideoChoice, ViewerFeed};

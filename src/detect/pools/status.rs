@@ -43,6 +43,11 @@ pub enum InputStatus {
         /// In pixels.
         longer_side: usize,
     },
+    /// The picture's own, up to this long a side.
+    Source {
+        /// In pixels.
+        at_most: usize,
+    },
 }
 
 impl From<&InputSpec> for InputStatus {
@@ -50,6 +55,7 @@ impl From<&InputSpec> for InputStatus {
         match input.size {
             InputSize::Fixed { width, height } => Self::Fixed { width, height },
             InputSize::LongerSide { side, .. } => Self::LongerSide { longer_side: side },
+            InputSize::Source { at_most, .. } => Self::Source { at_most },
         }
     }
 }
