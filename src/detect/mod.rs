@@ -9,6 +9,7 @@
 //! here: decoding, drawing, and who watches the result. The ONNX Runtime is named in `backend` alone.
 
 pub mod backend;
+pub mod cascade;
 mod config;
 mod error;
 pub mod heads;
@@ -25,7 +26,9 @@ mod pool;
 mod pools;
 pub mod preprocess;
 pub mod pull;
+pub mod regions;
 pub mod rewrite;
+pub mod sampling;
 mod tracker;
 mod turns;
 mod watch;
@@ -36,6 +39,7 @@ use std::time::Duration;
 
 use crate::media::{Detection, I420Frame};
 
+pub use cascade::{Cascade, CascadeStage};
 pub use config::Config;
 pub use error::DetectError;
 pub use lane::{Lane, LaneCounters, LaneModel, LaneOptions};
@@ -44,6 +48,8 @@ pub use manifest::Manifest;
 pub use model::{Colour, Family, Fit, InputSize, InputSpec, Model, ModelInfo};
 pub use motion::MotionDetector;
 pub use pools::{PoolInfo, PoolStats, Pools};
+pub use regions::{RegionConfig, RegionCount, RegionKind, RegionSet};
+pub use sampling::{Hint, Sampling, SamplingCounts};
 pub use tracker::Tracker;
 pub use turns::Priority;
 pub use zone::Zone;
@@ -99,6 +105,17 @@ pub struct Found {
     pub infer: Duration,
     /// Raw outputs to objects.
     pub postprocess: Duration,
+    /// Of a cascade: what each of its models looked at.
+    pub passes: Vec<Pass>,
+}
+
+/// What a stage of a cascade looked at, and what went on from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Pictures: frames for the first model, crops for the second.
+    pub looked: u32,
+    /// Those in which it found something.
+    pub passed: u32,
 }
 
 /// Ends, from another thread, what a [`Detector`] is doing.

@@ -96,7 +96,7 @@ impl Detector for NetworkDetector {
             })
         });
         let items = items.collect();
-        Ok(Found { items, preprocess, infer, postprocess: begun.elapsed().saturating_sub(infer) })
+        Ok(Found { items, preprocess, infer, postprocess: begun.elapsed().saturating_sub(infer), passes: Vec::new() })
     }
 
     fn stopper(&self) -> Option<Stopper> {

@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::lane::{Lane, LaneOptions, LaneState, OnResult, lock};
 use super::loaded::Loaded;
 use super::pool::{Shared, give_way, said};
-use super::{Config, DetectError, Family, Model, ModelInfo, Settings};
+use super::{Cascade, Config, DetectError, Family, Model, ModelInfo, Settings};
 use crate::media::{DetectionTimes, Detections};
 
 /// How much the detector's threads have worked since they started. Two of these give the load between them.
@@ -152,14 +152,16 @@ impl Pools {
         on_result: impl Fn(Arc<Detections>) + Send + Sync + 'static,
     ) -> Lane {
         let inner = &self.inner;
-        let wish = options.model.clone().filter(|name| !inner.is_default(name));
+        let cascade = options.cascade.clone();
+        let model = options.model.clone().filter(|name| !inner.is_default(name));
+        let wish = cascade.as_ref().map(Cascade::key).or(model);
         let settings = options.settings.clone().unwrap_or_else(|| self.settings());
         let id = inner.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let on_result: Arc<OnResult> = Arc::new(on_result);
         let state = Arc::new(LaneState::new(id, stream, options, settings, on_result));
         match wish {
             None => inner.seat(&state, &inner.default),
-            Some(name) => inner.fetch(&name, &state),
+            Some(name) => inner.fetch(&name, &state, cascade),
         }
         Lane::new(Arc::clone(&inner.shared), state)
     }
@@ -276,8 +278,8 @@ impl Inner {
         settings
     }
 
-    /// Gets `lane` the model of that name.
-    fn fetch(self: &Arc<Self>, name: &str, lane: &Arc<LaneState>) {
+    /// Gets `lane` the model of that name, or the cascade of that key.
+    fn fetch(self: &Arc<Self>, name: &str, lane: &Arc<LaneState>, cascade: Option<Cascade>) {
         let mut models = lock(&self.models);
         let there = match models.get_mut(name) {
             Some(Entry::Loading(waiting, _)) => {
@@ -300,7 +302,7 @@ impl Inner {
         let (this, wish) = (Arc::clone(self), name.to_owned());
         let thread = thread::Builder::new().name("detect-load".to_owned()).spawn(move || {
             give_way();
-            this.load(&wish, there);
+            this.load(&wish, there, cascade.as_ref());
         });
         if let Err(error) = thread {
             self.refuse(name, &format!("the system gave no thread to load it: {error}"));
@@ -313,14 +315,15 @@ impl Inner {
     }
 
     /// Loads a model unless it is there, makes its detectors, and seats the lanes that wait for it.
-    fn load(&self, name: &str, there: Option<Arc<Loaded>>) {
+    fn load(&self, name: &str, there: Option<Arc<Loaded>>, cascade: Option<&Cascade>) {
         let first = there.is_none();
         let loaded = catch_unwind(AssertUnwindSafe(|| {
             let model = if let Some(model) = there {
                 model
             } else {
-                let config = Config { model: name.to_owned(), ..self.config.clone() };
-                Arc::new(Loaded::new((self.load)(&config)?))
+                let load = |model: &str| (self.load)(&Config { model: model.to_owned(), ..self.config.clone() });
+                // A cascade's models are its own, also where another stream uses the same alone.
+                Arc::new(Loaded::new(cascade.map_or_else(|| load(name), |cascade| cascade.load(load))?))
             };
             if let Err(error) = model.stock(self.wanted(&model, 1)) {
                 if first {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::media::{DetectionTimes, Detections, FrameLedger, STAGES};
+use crate::media::{DetectionTimes, Detections, Direction, FrameLedger, STAGES};
 
 /// Why a frame was not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub(super) struct StreamMetrics {
     server_added: Histogram,
     fps: Gauge,
     bytes_out: Counter,
+    hidden_all: Counter,
+    hidden_parts: Counter,
     counts: Counts,
     sent: Rate,
     decoded_lately: Rate,
@@ -133,6 +135,8 @@ impl StreamMetrics {
             detector_stages: ["detect_queue", "preprocess", "infer", "postprocess"].map(detector_stage),
             server_added: histogram!("sightline_server_added_seconds", "stream" => label()),
             fps: gauge!("video_pipeline_fps", "stream" => label()),
+            hidden_all: counter!("sightline_pictures_hidden_total", "stream" => label(), "cover" => "all"),
+            hidden_parts: counter!("sightline_pictures_hidden_total", "stream" => label(), "cover" => "parts"),
             bytes_out: counter!("sightline_video_bytes_out_total", "stream" => label()),
             counts: Counts::default(),
             sent: Rate::default(),
@@ -151,6 +155,11 @@ impl StreamMetrics {
         self.decoded.increment(1);
         self.counts.decoded.fetch_add(1, Ordering::Relaxed);
         self.decoded_lately.note();
+    }
+
+    /// A picture had something hidden: all of it, or parts.
+    pub(super) fn hidden(&self, all: bool) {
+        if all { &self.hidden_all } else { &self.hidden_parts }.increment(1);
     }
 
     pub(super) fn dropped(&self, reason: DropReason, frames: u64) {
@@ -192,6 +201,16 @@ impl StreamMetrics {
         let DetectionTimes { detect_queue, preprocess, infer, postprocess } = result.times;
         for (histogram, took) in self.detector_stages.iter().zip([detect_queue, preprocess, infer, postprocess]) {
             histogram.record(took);
+        }
+        for event in &result.events {
+            counter!(
+                "sightline_region_events_total",
+                "stream" => self.stream.to_string(),
+                "region" => event.region.to_string(),
+                "event" => event.kind.name(),
+                "direction" => event.direction.map_or("", Direction::name)
+            )
+            .increment(1);
         }
         for detection in &result.items {
             counter!("video_detections_total", "stream" => self.stream.to_string(), "class_name" => detection.class_name.to_string())

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::cameras::Cameras;
 use super::options::{Config, PipelineError};
 use super::parts::{StreamOptions, StreamParts};
+use super::rules::Rules;
 use super::session::{Role, Session, SessionStatus};
 use super::status::StreamStatus;
 use super::stream::Stream;
@@ -182,12 +183,13 @@ impl Pipeline {
         keyframes: KeyframeRequest,
         lane: LaneOptions,
         options: StreamOptions,
+        rules: Rules,
     ) -> Result<Arc<Stream>, PipelineError> {
         Stream::start(StreamParts {
             name: name.into(),
             pool: &self.pool,
             lane,
-            config: &self.config,
+            config: &Config { stream: rules, ..self.config.clone() },
             encode: &self.encode,
             keyframes,
             options,
@@ -310,8 +312,9 @@ impl Pipeline {
         gauge!("sightline_detector_workers").set(pool.workers as f64);
         for place in self.streams.all() {
             // Sets the frame rate's gauge.
-            let _ = place.stream.status();
+            let status = place.stream.status();
             let name = place.name().to_string();
+            status.publish_metrics();
             counter!("sightline_viewer_frames_lost_total", "stream" => name).absolute(place.stream.viewer_lost());
         }
         self.publish_network();

@@ -1,5 +1,7 @@
 //! A stream: a name, a video thread, a lane in the detector pool, and whoever watches.
 
+mod report;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -13,11 +15,12 @@ use super::ingress::{Name, wall_clock};
 use super::metrics::DropReason;
 use super::options::PipelineError;
 use super::parts::{Signal, StreamParts};
+use super::rules::Rules;
 use super::shared::Shared;
-use super::status::{Snapshot, StreamStatus, Timeline};
+use super::status::{Snapshot, Timeline};
 use super::sub_stream::SubStream;
 use super::video::{Video, lock};
-use crate::annotate::Annotator;
+use crate::annotate::{Annotator, Hider};
 use crate::decode::VideoDecoder;
 use crate::detect::{Lane, LaneModel, LaneOptions, Pools, Priority, Zone};
 use crate::media::{AccessUnit, AudioPacket, Detections, FrameLedger, FramePool, KeyframeRequest};
@@ -53,7 +56,7 @@ impl Stream {
         let shared = Shared::new(&name, config, options, &keyframes);
         let lane = Arc::new({
             let shared = Arc::downgrade(&shared);
-            pool.lane(Arc::clone(&name), lane, move |result| {
+            pool.lane(Arc::clone(&name), config.stream.lane(lane), move |result| {
                 if let Some(shared) = shared.upgrade() {
                     shared.detected(result);
                 }
@@ -142,12 +145,13 @@ impl Stream {
             if let Some(running) = &*sub {
                 Arc::clone(running)
             } else {
-                let options = LaneOptions {
+                let options = self.shared.rules.load().lane(LaneOptions {
                     model: self.model.clone(),
                     settings: Some((*self.lane.settings()).clone()),
                     priority: self.lane.priority(),
                     zone: self.lane.zone(),
-                };
+                    ..LaneOptions::default()
+                });
                 let started = Arc::new(SubStream::start(&self.shared, &self.pool, options)?);
                 Arc::clone(sub.insert(started))
             }
@@ -188,9 +192,13 @@ impl Stream {
     pub fn snapshot(&self, annotated: bool) -> Option<Snapshot> {
         let last = self.shared.last.load_full()?;
         let Name { rtp_timestamp, arrived, .. } = last.name;
-        let mut picture = (*last.picture).clone();
-        if annotated && let Some(result) = self.shared.result_for(&picture, arrived) {
-            Annotator::new().draw(&mut picture, &result.items);
+        let mut picture = Arc::clone(&last.picture);
+        let result = if annotated { self.shared.result_for(&picture, arrived) } else { None };
+        let boxes = result.as_ref().map_or(&[][..], |result| &result.items);
+        self.shared.hide(&mut picture, &self.lane, &mut Hider::new(), arrived, boxes);
+        let mut picture = Arc::unwrap_or_clone(picture);
+        if !boxes.is_empty() {
+            Annotator::new().draw(&mut picture, boxes);
         }
         Some(Snapshot { picture, rtp_timestamp, at: wall_clock(arrived, Instant::now()) })
     }
@@ -291,40 +299,24 @@ impl Stream {
         self.lane.set_zone(zone);
     }
 
+    /// How it is looked at from the next frame on.
+    pub fn set_rules(&self, rules: Rules) {
+        let regions = rules.region_set();
+        // First this: a sub-stream that begins now begins with them.
+        self.shared.rules.store(Arc::new(rules.clone()));
+        let sub = lock(&self.sub).clone();
+        for lane in std::iter::once(&self.lane).chain(sub.as_ref().map(|sub| sub.lane())) {
+            lane.set_veiled(&rules.blur);
+            lane.set_sampling(rules.sampling(), rules.at_least());
+            lane.set_regions(&regions);
+        }
+        self.shared.set_privacy(rules.hiding());
+    }
+
     /// Why the stream ended by itself, if it did.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.shared.failure.load().as_deref().cloned()
-    }
-
-    /// How it is doing.
-    #[must_use]
-    pub fn status(&self) -> StreamStatus {
-        let seen = self.shared.metrics.snapshot();
-        let size = self.shared.last.load().as_ref().map(|last| (last.picture.width(), last.picture.height()));
-        let skipped_there = lock(&self.sub).as_ref().map_or(0, |sub| sub.lane().counters().skipped);
-        StreamStatus {
-            name: self.shared.name.to_string(),
-            width: size.map(|size| size.0),
-            height: size.map(|size| size.1),
-            uptime_s: self.started.elapsed().as_secs_f64(),
-            viewers: self.shared.fanout.viewers(),
-            fps: seen.fps,
-            input_fps: seen.input_fps,
-            detection_fps: seen.detection_fps,
-            frames_in: seen.frames_in,
-            frames_decoded: seen.decoded,
-            frames_out: seen.processed,
-            encodes: seen.encodes,
-            detections: seen.detections,
-            detector_skipped: self.lane.counters().skipped + skipped_there,
-            dropped: seen.dropped.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
-            bridged_viewers: self.shared.fanout.demand().plain,
-            video: self.shared.ingress.video(),
-            no_signal: self.shared.no_signal.load().as_deref().cloned(),
-            clock: self.shared.ingress.skew(),
-            config: self.config(),
-        }
     }
 
     /// Bytes of video encoded so far.
