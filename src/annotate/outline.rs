@@ -57,7 +57,7 @@ fn stroke(picture: &mut I420Frame, from: (usize, usize), to: (usize, usize), thi
     let (width, height) = (picture.width(), picture.height());
     let colour = super::colour(colour);
     let steps = (from.0.abs_diff(to.0).max(from.1.abs_diff(to.1)) / 2).max(1);
-    let between = |from: usize, to: usize, step: usize| (from * (steps - step) + to * step) / steps & !1;
+    let between = |from: usize, to: usize, step: usize| ((from * (steps - step) + to * step) / steps) & !1;
     for step in 0..=steps {
         let (left, top) = (between(from.0, to.0, step), between(from.1, to.1, step));
         fill(

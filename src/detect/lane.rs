@@ -88,12 +88,14 @@ impl Lane {
     }
 
     /// [`offer_as`](Self::offer_as) of a frame of which nothing more is known.
+    #[allow(clippy::must_use_candidate)] // who offers may not care
     pub fn offer(&self, frame: Frame) -> bool {
         self.offer_as(frame, Hint::default())
     }
 
     /// Puts `frame` up to be looked at, in place of one that still waits, unless the lane's [`Sampling`] passes it over; says
     /// whether it did put it up. Never waits for a worker.
+    #[allow(clippy::must_use_candidate)] // the same
     pub fn offer_as(&self, frame: Frame, hint: Hint) -> bool {
         self.state.offered.fetch_add(1, Ordering::Relaxed);
         if matches!(**self.state.model.load(), LaneModel::Failed(_)) {

@@ -301,9 +301,10 @@ impl Stream {
 
     /// How it is looked at from the next frame on.
     pub fn set_rules(&self, rules: Rules) {
+        let rules = Arc::new(rules);
         let regions = rules.region_set();
         // First this: a sub-stream that begins now begins with them.
-        self.shared.rules.store(Arc::new(rules.clone()));
+        self.shared.rules.store(Arc::clone(&rules));
         let sub = lock(&self.sub).clone();
         for lane in std::iter::once(&self.lane).chain(sub.as_ref().map(|sub| sub.lane())) {
             lane.set_veiled(&rules.blur);

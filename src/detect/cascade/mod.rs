@@ -121,10 +121,10 @@ fn merge(items: &mut Vec<Detection>, mut inner: Vec<Detection>, settings: &Setti
     inner.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
     let mut kept: Vec<Detection> = Vec::new();
     for item in inner {
-        let twice = |known: &&Detection| {
+        let twice = |known: &Detection| {
             known.class_id == item.class_id && known.parent != item.parent && known.bbox.iou(&item.bbox) > settings.iou
         };
-        if kept.len() < settings.max_detections && kept.iter().find(twice).is_none() {
+        if kept.len() < settings.max_detections && !kept.iter().any(twice) {
             kept.push(item);
         }
     }

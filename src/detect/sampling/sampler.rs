@@ -275,7 +275,9 @@ impl Sampler {
 fn activity(seen: &Seen, threshold: f32, objects: usize) -> f32 {
     #[allow(clippy::cast_precision_loss)] // at most a thousand
     let found = (objects as f32 / BUSY_OBJECTS).min(1.0);
-    f32::midpoint((seen.motion / threshold).min(1.0).max(0.0), found)
+    let moves = seen.motion / threshold;
+    // What is not a number is no motion.
+    f32::midpoint(if moves > 0.0 { moves.min(1.0) } else { 0.0 }, found)
 }
 
 /// Frames per second at this activity, on two straight lines through the lowest, the base and the highest.
