@@ -326,6 +326,9 @@ async fn how_a_camera_is_looked_at_is_told_and_changes_while_it_runs() {
     let stages = status().cascade;
     assert_eq!((stages[0].stage.as_str(), stages[1].stage.as_str()), ("every_n", "motion"));
     assert!(stages[0].passed < stages[0].looked && stages[1].looked <= stages[0].passed, "{stages:?}");
+    let metrics = reqwest::get(format!("{}/metrics", server.base)).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("sightline_sampling_total{stream=\"gate\",decision=\"passed_over\"}"), "{metrics}");
+    assert!(metrics.contains("sightline_cascade_looked_total{stream=\"gate\",stage=\"motion\"}"), "{metrics}");
     // Without the cascade another stream takes its place, which hides a part of its pictures.
     let mask = vec![vec![[0.0, 0.0], [0.5, 0.0], [0.5, 0.5]]];
     server.pipeline.change_camera("gate", CameraConfig { masks: Some(mask), ..recording.camera() }).unwrap();
@@ -338,7 +341,4 @@ async fn how_a_camera_is_looked_at_is_told_and_changes_while_it_runs() {
     .await;
     let shown = serde_json::to_value(server.pipeline.stream_report("gate").unwrap()).unwrap();
     assert_eq!((&shown["sampling"]["mode"], &shown["privacy"]["hides"]), (&"every".into(), &"parts".into()));
-    let metrics = reqwest::get(format!("{}/metrics", server.base)).await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("sightline_sampling_total{stream=\"gate\",decision=\"passed_over\"}"), "{metrics}");
-    assert!(metrics.contains("sightline_cascade_looked_total{stream=\"gate\",stage=\"motion\"}"), "{metrics}");
 }
