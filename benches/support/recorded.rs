@@ -217,6 +217,8 @@ pub fn play(video: &Path, truth: &Truth, delay: Duration, every: u64, runs: &mut
                 model: "reference".into(),
                 items,
                 times: DetectionTimes::default(),
+                events: Vec::new(),
+                veiled: Vec::new(),
             };
             on_the_way.push((at + delay, result));
         }

@@ -1,15 +1,20 @@
 //! Draws detections on I420 planes.
 //!
-//! Belongs here: boxes, key points, outlines, labels, the colour of each class, the banner of a picture that is not live. Does not belong here:
-//! which detections are drawn on which picture, moving them to the picture's time or size, and RGB.
+//! Belongs here: boxes, key points, outlines of objects and regions, labels, the colour of each class, hiding what nobody may see,
+//! the banner of a picture that is not live. Does not belong here: which detections are drawn or hidden on which picture, moving
+//! them to the picture's time or size, and RGB.
 
 mod banner;
 mod label;
+mod outline;
 mod palette;
 mod shape;
+mod veil;
 
 pub use banner::draw_banner;
+pub use outline::{Outline, draw_outlines};
 pub use palette::{PALETTE, Rgb, Yuv, colour, rgb_of};
+pub use veil::{Hidden, Hider, Veil};
 
 use label::{Font, Label, LabelCache};
 

@@ -1,5 +1,7 @@
 //! One stream's way through the pool: its newest frame, its settings, its tracker, its counts.
 
+mod rules;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,11 +9,14 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use self::rules::Rules;
 use super::pool::Shared;
+use super::regions::RegionSet;
+use super::sampling::{Hint, Sampling};
 use super::tracker::Tracker;
 use super::turns::Priority;
 use super::zone::Zone;
-use super::{DetectError, Detector, Found, ModelInfo, Settings};
+use super::{Cascade, DetectError, Detector, Found, ModelInfo, Settings};
 use crate::media::{DetectionTimes, Detections, Frame, Mark, Slot};
 
 /// The least time between two log lines about failures of one lane.
@@ -20,12 +25,14 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// Takes the results of a lane, on a thread of the pool: it should be quick, and must not wait for the lane.
 pub(super) type OnResult = dyn Fn(Arc<Detections>) + Send + Sync;
 
-/// What became of the frames of a lane. Every frame offered is skipped, finished or failed, or is still on its way, or was
-/// when the lane went.
+/// What became of the frames of a lane. Every frame offered is passed over, skipped, finished or failed, or is still on its
+/// way, or was when the lane went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneCounters {
     /// Frames offered.
     pub offered: u64,
+    /// Frames that the stream's [`Sampling`] left out.
+    pub passed_over: u64,
     /// Frames that a newer one displaced before a worker was free.
     pub skipped: u64,
     /// Frames with a result.
@@ -39,12 +46,22 @@ pub struct LaneCounters {
 pub struct LaneOptions {
     /// The model, as `[detect] model` names it; `None` for the one that is configured.
     pub model: Option<String>,
+    /// Two models in a row, in place of `model`.
+    pub cascade: Option<Cascade>,
     /// `None`: what the configuration says, with the model's own thresholds where it says nothing.
     pub settings: Option<Settings>,
     /// How much of the detector's time, against the other streams.
     pub priority: Priority,
     /// Where an object counts; `None` for the whole picture.
     pub zone: Option<Zone>,
+    /// Which frames are looked at.
+    pub sampling: Sampling,
+    /// A frame is looked at at least this often, whatever the sampling says.
+    pub at_least: Option<Duration>,
+    /// Where in the picture objects count, and what they do there.
+    pub regions: RegionSet,
+    /// Names of the classes whose objects are to be hidden: they are looked for whatever the settings say.
+    pub veiled: Vec<String>,
 }
 
 /// The model of a lane.
@@ -70,18 +87,31 @@ impl Lane {
         Self { state, shared }
     }
 
-    /// Puts `frame` up to be looked at, in place of one that still waits. Never waits for a worker.
-    pub fn offer(&self, frame: Frame) {
+    /// [`offer_as`](Self::offer_as) of a frame of which nothing more is known.
+    #[allow(clippy::must_use_candidate)] // who offers may not care
+    pub fn offer(&self, frame: Frame) -> bool {
+        self.offer_as(frame, Hint::default())
+    }
+
+    /// Puts `frame` up to be looked at, in place of one that still waits, unless the lane's [`Sampling`] passes it over; says
+    /// whether it did put it up. Never waits for a worker.
+    #[allow(clippy::must_use_candidate)] // the same
+    pub fn offer_as(&self, frame: Frame, hint: Hint) -> bool {
         self.state.offered.fetch_add(1, Ordering::Relaxed);
         if matches!(**self.state.model.load(), LaneModel::Failed(_)) {
             self.state.failed.fetch_add(1, Ordering::Relaxed);
-            return;
+            return true;
         }
-        let displaced = self.state.waiting.put(Waiting { frame, offered: Instant::now() });
+        let Some(still) = self.state.rules.admits(&frame, hint) else {
+            self.state.passed_over.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        let displaced = self.state.waiting.put(Waiting { frame, offered: Instant::now(), still });
         if displaced.is_some() {
             self.state.skipped.fetch_add(1, Ordering::Relaxed);
         }
         self.shared.wake(&self.state);
+        true
     }
 
     /// Which model looks, or why none does.
@@ -128,17 +158,6 @@ impl Lane {
         self.shared.set_priority(&self.state, priority);
     }
 
-    /// Where an object counts; `None` for the whole picture.
-    #[must_use]
-    pub fn zone(&self) -> Option<Zone> {
-        self.state.zone.load().as_deref().cloned()
-    }
-
-    /// Holds from the next result on.
-    pub fn set_zone(&self, zone: Option<Zone>) {
-        self.state.zone.store(zone.map(Arc::new));
-    }
-
     /// What became of the frames so far.
     #[must_use]
     pub fn counters(&self) -> LaneCounters {
@@ -168,6 +187,8 @@ impl fmt::Debug for Lane {
 struct Waiting {
     frame: Frame,
     offered: Instant,
+    /// For how long so far nothing moved in frames that were passed over.
+    still: Duration,
 }
 
 /// What a worker needs of a lane.
@@ -181,6 +202,7 @@ pub(super) struct LaneState {
     /// Locked while it is handed on, so that a place in the queue is made with the newest.
     pub(super) priority: Mutex<Priority>,
     zone: ArcSwapOption<Zone>,
+    rules: Rules,
     waiting: Slot<Waiting>,
     on_result: Mutex<Option<Arc<OnResult>>>,
     /// Of a model that keeps the state of one stream. A worker takes it out for as long as it looks.
@@ -190,6 +212,7 @@ pub(super) struct LaneState {
     /// The turn that is being served; 0 for none, or one that was given up.
     turn: AtomicU64,
     offered: AtomicU64,
+    passed_over: AtomicU64,
     skipped: AtomicU64,
     finished: AtomicU64,
     failed: AtomicU64,
@@ -199,6 +222,8 @@ pub(super) struct LaneState {
 #[derive(Default)]
 struct Work {
     tracker: Tracker,
+    /// As the newest frame had it.
+    still: Duration,
     size: Option<(usize, usize)>,
     logged: Option<Instant>,
     unlogged: u64,
@@ -220,6 +245,7 @@ impl LaneState {
         settings: Settings,
         on_result: Arc<OnResult>,
     ) -> Self {
+        let rules = Rules::new(&options);
         Self {
             id,
             stream,
@@ -228,12 +254,14 @@ impl LaneState {
             own_settings: AtomicBool::new(options.settings.is_some()),
             priority: Mutex::new(options.priority),
             zone: ArcSwapOption::new(options.zone.map(Arc::new)),
+            rules,
             waiting: Slot::new(),
             on_result: Mutex::new(Some(on_result)),
             detector: Mutex::default(),
             work: Mutex::default(),
             turn: AtomicU64::new(0),
             offered: AtomicU64::new(0),
+            passed_over: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -263,6 +291,7 @@ impl LaneState {
     fn counters(&self) -> LaneCounters {
         LaneCounters {
             offered: self.offered.load(Ordering::Relaxed),
+            passed_over: self.passed_over.load(Ordering::Relaxed),
             skipped: self.skipped.load(Ordering::Relaxed),
             finished: self.finished.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
@@ -300,11 +329,12 @@ impl LaneState {
         model: &Arc<str>,
         look: impl FnOnce(&Frame, &Settings) -> Result<Found, DetectError>,
     ) -> Option<Served> {
-        let Waiting { frame, offered } = self.waiting.take()?;
+        let Waiting { frame, offered, still } = self.waiting.take()?;
         let taken = Instant::now();
         let settings = self.settings.load_full();
         self.turn.store(turn, Ordering::Release);
-        let found = look(&frame, &settings);
+        let wider = self.rules.wider(&settings, &self.model.load());
+        let found = look(&frame, wider.as_ref().unwrap_or(&settings));
         // Given up meanwhile: another worker may be serving the lane.
         self.turn.compare_exchange(turn, 0, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         let mut work = lock(&self.work);
@@ -316,18 +346,23 @@ impl LaneState {
                 return None;
             }
         };
-        let Found { mut items, preprocess, infer, postprocess } = found;
+        let Found { mut items, preprocess, infer, postprocess, passes } = found;
+        self.rules.passed(&passes);
         let tracking = Instant::now();
         let arrived = frame.ledger.at(Mark::LastPacket).unwrap_or(offered);
         let (width, height) = (frame.picture.width(), frame.picture.height());
         work.fit_to(width, height);
-        work.tracker.update(arrived, &mut items);
-        drop(work);
-        if let Some(zone) = &*self.zone.load() {
-            // Only now: what walks out of the zone and back in is still the same to the tracker.
-            #[allow(clippy::cast_precision_loss)] // sides are at most 8192
-            items.retain(|item| zone.counts(&item.bbox, width as f32, height as f32));
+        if let Some(rest) = still.checked_sub(std::mem::replace(&mut work.still, still)).filter(|rest| !rest.is_zero())
+        {
+            work.tracker.rest(rest);
+            self.rules.rest(rest);
         }
+        work.tracker.update(arrived, &mut items);
+        rules::name_parents(&mut items);
+        drop(work);
+        let veiled = if wider.is_some() { self.rules.narrow(&settings, &mut items) } else { Vec::new() };
+        // Only now: what walks out of the zone and back in is still the same to the tracker.
+        let events = self.rules.apply(arrived, (width, height), self.zone.load().as_deref(), &mut items);
         let times = DetectionTimes {
             detect_queue: taken.saturating_duration_since(offered),
             preprocess,
@@ -347,6 +382,8 @@ impl LaneState {
                 height: side(height),
                 model: Arc::clone(model),
                 items,
+                veiled,
+                events,
                 times,
             }));
         }

@@ -9,6 +9,7 @@
 //! here: decoding, drawing, and who watches the result. The ONNX Runtime is named in `backend` alone.
 
 pub mod backend;
+pub mod cascade;
 mod config;
 mod digest;
 mod error;
@@ -29,7 +30,9 @@ mod pool;
 mod pools;
 pub mod preprocess;
 pub mod pull;
+pub mod regions;
 pub mod rewrite;
+pub mod sampling;
 mod tracker;
 mod turns;
 mod watch;
@@ -40,6 +43,7 @@ use std::time::Duration;
 
 use crate::media::{Detection, I420Frame};
 
+pub use cascade::{Cascade, CascadeStage};
 pub use config::Config;
 pub use digest::has_digest;
 pub use error::DetectError;
@@ -52,6 +56,8 @@ pub use model::{
 };
 pub use motion::MotionDetector;
 pub use pools::{Change, InputStatus, ModelState, ModelStatus, PoolInfo, PoolStats, Pools, ReplaceError, Upload};
+pub use regions::{RegionConfig, RegionCount, RegionKind, RegionSet};
+pub use sampling::{Hint, Sampling, SamplingCounts};
 pub use tracker::Tracker;
 pub use turns::Priority;
 pub use zone::Zone;
@@ -107,6 +113,17 @@ pub struct Found {
     pub infer: Duration,
     /// Raw outputs to objects.
     pub postprocess: Duration,
+    /// Of a cascade: what each of its models looked at.
+    pub passes: Vec<Pass>,
+}
+
+/// What a stage of a cascade looked at, and what went on from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Pictures: frames for the first model, crops for the second.
+    pub looked: u32,
+    /// Those in which it found something.
+    pub passed: u32,
 }
 
 /// Ends, from another thread, what a [`Detector`] is doing.

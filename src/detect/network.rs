@@ -128,7 +128,7 @@ impl Detector for NetworkDetector {
             Ok(found.collect())
         })?;
         let items = items.map_err(DetectError::Frame)?;
-        Ok(Found { items, preprocess, infer, postprocess: begun.elapsed().saturating_sub(infer) })
+        Ok(Found { items, preprocess, infer, postprocess: begun.elapsed().saturating_sub(infer), passes: Vec::new() })
     }
 
     fn stopper(&self) -> Option<Stopper> {

@@ -26,7 +26,7 @@ use arc_swap::ArcSwap;
 use super::lane::{Lane, LaneOptions, LaneState, OnResult, lock};
 use super::loaded::Loaded;
 use super::pool::{Shared, give_way, said};
-use super::{Config, DetectError, Family, Model, ModelInfo, Settings};
+use super::{Cascade, Config, DetectError, Family, Model, ModelInfo, Settings};
 use crate::media::{DetectionTimes, Detections};
 use files::Seen;
 
@@ -166,7 +166,9 @@ impl Pools {
         on_result: impl Fn(Arc<Detections>) + Send + Sync + 'static,
     ) -> Lane {
         let inner = &self.inner;
-        let wish = options.model.clone().filter(|name| !inner.is_default(name));
+        let cascade = options.cascade.clone();
+        let model = options.model.clone().filter(|name| !inner.is_default(name));
+        let wish = cascade.as_ref().map(Cascade::key).or(model);
         let settings = options.settings.clone().unwrap_or_else(|| self.settings());
         let id = inner.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let on_result: Arc<OnResult> = Arc::new(on_result);
@@ -177,7 +179,7 @@ impl Pools {
                 let _models = lock(&inner.models);
                 inner.seat(&state, &inner.default.load_full());
             }
-            Some(name) => inner.fetch(&name, &state),
+            Some(name) => inner.fetch(&name, &state, cascade),
         }
         Lane::new(Arc::clone(&inner.shared), state)
     }
@@ -248,8 +250,8 @@ impl Inner {
         settings
     }
 
-    /// Gets `lane` the model of that name.
-    fn fetch(self: &Arc<Self>, name: &str, lane: &Arc<LaneState>) {
+    /// Gets `lane` the model of that name, or the cascade of that key.
+    fn fetch(self: &Arc<Self>, name: &str, lane: &Arc<LaneState>, cascade: Option<Cascade>) {
         let mut models = lock(&self.models);
         let there = match models.get_mut(name) {
             Some(Entry::Loading(waiting, _)) => {
@@ -277,7 +279,7 @@ impl Inner {
         let (this, wish) = (Arc::clone(self), name.to_owned());
         let thread = thread::Builder::new().name("detect-load".to_owned()).spawn(move || {
             give_way();
-            this.load(&wish, there);
+            this.load(&wish, there, cascade.as_ref());
         });
         if let Err(error) = thread {
             self.refuse(name, &format!("the system gave no thread to load it: {error}"));
@@ -290,15 +292,21 @@ impl Inner {
     }
 
     /// Loads a model unless it is there, makes its detectors, and seats the lanes that wait for it.
-    fn load(&self, name: &str, there: Option<Arc<Loaded>>) {
+    fn load(&self, name: &str, there: Option<Arc<Loaded>>, cascade: Option<&Cascade>) {
         let first = there.is_none();
         let loaded = catch_unwind(AssertUnwindSafe(|| {
             let model = if let Some(model) = there {
                 model
             } else {
-                self.files_taken(name);
-                let config = self.config_for(name);
-                Arc::new(Loaded::new((self.load)(&config)?))
+                let load = |model: &str| (self.load)(&self.config_for(model));
+                // A cascade's models are its own, also where another stream uses the same alone; their files are not watched.
+                Arc::new(Loaded::new(match cascade {
+                    Some(cascade) => cascade.load(load)?,
+                    None => {
+                        self.files_taken(name);
+                        load(name)?
+                    }
+                }))
             };
             if let Err(error) = model.stock(self.wanted(&model, 1)) {
                 if first {

@@ -109,6 +109,13 @@ impl Tracker {
         }
     }
 
+    /// For so long the pictures did not change, and nobody looked at them: what was there still is, and where it was.
+    pub fn rest(&mut self, still: Duration) {
+        for track in &mut self.tracks {
+            track.seen += still;
+        }
+    }
+
     /// Scales what is remembered: the stream's pictures changed their size, and the objects stay what they are.
     pub fn rescale(&mut self, x: f32, y: f32) {
         for track in &mut self.tracks {

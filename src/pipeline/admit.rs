@@ -189,7 +189,8 @@ impl Pipeline {
     fn open(&self, name: &str, kind: StreamKind, session: &str) -> Result<(Arc<Place>, u64), PipelineError> {
         let upstream = Upstream::default();
         let options = StreamOptions { endures: kind != StreamKind::Offer, ..StreamOptions::default() };
-        let stream = self.make_stream(name, upstream.keyframe_request(), LaneOptions::default(), options)?;
+        let rules = self.config.stream.clone();
+        let stream = self.make_stream(name, upstream.keyframe_request(), LaneOptions::default(), options, rules)?;
         let place = Place::new(stream, kind, Mode::Annotated, upstream);
         let feeder = self.streams.insert(&place, Some(session))?;
         Ok((place, feeder))

@@ -10,7 +10,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::latency::{LatencyBook, LatencyReport};
 use crate::detect::follow;
-use crate::media::{DetectionTimes, Detections, FrameLedger, STAGES};
+use crate::media::{DetectionTimes, Detections, Direction, FrameLedger, STAGES};
 
 /// Why a frame was not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub(super) struct StreamMetrics {
     boxes: [Counter; 4],
     fps: Gauge,
     bytes_out: Counter,
+    hidden_all: Counter,
+    hidden_parts: Counter,
     counts: Counts,
     sent: Rate,
     decoded_lately: Rate,
@@ -140,6 +142,8 @@ impl StreamMetrics {
             boxes: ["picture", "doubtful", "skipped", "predicted"]
                 .map(|place| counter!("sightline_boxes_total", "stream" => label(), "place" => place)),
             fps: gauge!("video_pipeline_fps", "stream" => label()),
+            hidden_all: counter!("sightline_pictures_hidden_total", "stream" => label(), "cover" => "all"),
+            hidden_parts: counter!("sightline_pictures_hidden_total", "stream" => label(), "cover" => "parts"),
             bytes_out: counter!("sightline_video_bytes_out_total", "stream" => label()),
             counts: Counts::default(),
             sent: Rate::default(),
@@ -159,6 +163,11 @@ impl StreamMetrics {
         self.decoded.increment(1);
         self.counts.decoded.fetch_add(1, Ordering::Relaxed);
         self.decoded_lately.note();
+    }
+
+    /// A picture had something hidden: all of it, or parts.
+    pub(super) fn hidden(&self, all: bool) {
+        if all { &self.hidden_all } else { &self.hidden_parts }.increment(1);
     }
 
     pub(super) fn dropped(&self, reason: DropReason, frames: u64) {
@@ -203,6 +212,16 @@ impl StreamMetrics {
             histogram.record(took);
         }
         self.latency.detected(&result.times, Instant::now());
+        for event in &result.events {
+            counter!(
+                "sightline_region_events_total",
+                "stream" => self.stream.to_string(),
+                "region" => event.region.to_string(),
+                "event" => event.kind.name(),
+                "direction" => event.direction.map_or("", Direction::name)
+            )
+            .increment(1);
+        }
         for detection in &result.items {
             counter!("video_detections_total", "stream" => self.stream.to_string(), "class_name" => detection.class_name.to_string())
                 .increment(1);

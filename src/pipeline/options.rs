@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rules::Rules;
 use crate::decode::DecodeError;
 use crate::detect::{DetectError, ReplaceError};
 use crate::encode::EncodeError;
@@ -31,6 +32,9 @@ pub struct Config {
     pub publisher_grace_ms: u64,
     /// A camera that is opened on demand is closed this long after its last viewer has left, in milliseconds.
     pub on_demand_close_ms: u64,
+    /// How every stream is looked at: the table `[stream]`.
+    #[serde(skip)]
+    pub stream: Rules,
 }
 
 impl Default for Config {
@@ -45,6 +49,7 @@ impl Default for Config {
             silence_timeout_ms: 3000,
             publisher_grace_ms: 10_000,
             on_demand_close_ms: 10_000,
+            stream: Rules::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::cameras::Cameras;
 use super::latency::LatencyReport;
 use super::options::{Config, PipelineError};
 use super::parts::{StreamOptions, StreamParts};
+use super::rules::Rules;
 use super::session::{Role, Session, SessionStatus};
 use super::status::StreamStatus;
 use super::stream::Stream;
@@ -180,12 +181,13 @@ impl Pipeline {
         keyframes: KeyframeRequest,
         lane: LaneOptions,
         options: StreamOptions,
+        rules: Rules,
     ) -> Result<Arc<Stream>, PipelineError> {
         Stream::start(StreamParts {
             name: name.into(),
             pool: &self.pool,
             lane,
-            config: &self.config,
+            config: &Config { stream: rules, ..self.config.clone() },
             encode: &self.encode,
             keyframes,
             options,
@@ -315,7 +317,7 @@ impl Pipeline {
         gauge!("sightline_detector_workers").set(pool.workers as f64);
         for place in self.streams.all() {
             // Sets the frame rate's gauge.
-            let _ = place.stream.status();
+            place.stream.status().publish_metrics();
             publish_lost(&place);
         }
         self.publish_network();

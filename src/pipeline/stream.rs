@@ -1,5 +1,7 @@
 //! A stream: a name, a video thread, a lane in the detector pool, and whoever watches.
 
+mod report;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,11 +17,12 @@ use super::latency::LatencyReport;
 use super::metrics::DropReason;
 use super::options::PipelineError;
 use super::parts::{Signal, StreamParts};
+use super::rules::Rules;
 use super::shared::Shared;
-use super::status::{Snapshot, StreamStatus, Timeline};
+use super::status::{Snapshot, Timeline};
 use super::sub_stream::SubStream;
 use super::video::{Video, lock};
-use crate::annotate::Annotator;
+use crate::annotate::{Annotator, Hider};
 use crate::decode::VideoDecoder;
 use crate::detect::follow::predicted;
 use crate::detect::{Lane, LaneModel, LaneOptions, Pools, Priority, Zone};
@@ -144,12 +147,13 @@ impl Stream {
                 Arc::clone(running)
             } else {
                 let lane = self.lane.load();
-                let options = LaneOptions {
+                let options = self.shared.rules.load().lane(LaneOptions {
                     model: lock(&self.model).clone(),
                     settings: lane.chosen_settings(),
                     priority: lane.priority(),
                     zone: lane.zone(),
-                };
+                    ..LaneOptions::default()
+                });
                 let started = Arc::new(SubStream::start(&self.shared, &self.pool, options)?);
                 Arc::clone(sub.insert(started))
             }
@@ -190,11 +194,16 @@ impl Stream {
     pub fn snapshot(&self, annotated: bool) -> Option<Snapshot> {
         let last = self.shared.last.load_full()?;
         let Name { rtp_timestamp, arrived, .. } = last.name;
-        let mut picture = (*last.picture).clone();
-        if annotated && let Some(result) = self.shared.result_for(&picture, arrived) {
-            // Nobody may be watching, and then no picture was kept to correct the prediction by.
-            let follow = self.shared.follow;
-            let boxes = if follow { predicted(&result, arrived) } else { result.items.clone() };
+        let mut picture = Arc::clone(&last.picture);
+        let result = if annotated { self.shared.result_for(&picture, arrived) } else { None };
+        // Nobody may be watching, and then no picture was kept to correct the prediction by.
+        let follow = self.shared.follow;
+        let boxes = result
+            .map(|result| if follow { predicted(&result, arrived) } else { result.items.clone() })
+            .unwrap_or_default();
+        self.shared.hide(&mut picture, &self.lane.load(), &mut Hider::new(), arrived, &boxes);
+        let mut picture = Arc::unwrap_or_clone(picture);
+        if !boxes.is_empty() {
             Annotator::new().draw(&mut picture, &boxes);
         }
         Some(Snapshot { picture, rtp_timestamp, at: wall_clock(arrived, Instant::now()) })
@@ -293,8 +302,12 @@ impl Stream {
     /// Joins the sub-stream's thread, which begins again with its next IDR: not to be called on a task of the network's.
     pub fn set_model(&self, model: Option<String>) {
         let before = self.lane.load_full();
-        let options =
-            LaneOptions { model: model.clone(), settings: None, priority: before.priority(), zone: before.zone() };
+        let options = LaneOptions {
+            model: model.clone(),
+            priority: before.priority(),
+            zone: before.zone(),
+            ..LaneOptions::default()
+        };
         *lock(&self.model) = model;
         self.lane.store(Arc::new(take_lane(&self.shared, &self.pool, options)));
         self.shared.newest.store(None);
@@ -321,42 +334,26 @@ impl Stream {
         self.lane.load().set_zone(zone);
     }
 
+    /// How it is looked at from the next frame on.
+    pub fn set_rules(&self, rules: Rules) {
+        let rules = Arc::new(rules);
+        let regions = rules.region_set();
+        // First this: a sub-stream that begins now begins with them.
+        self.shared.rules.store(Arc::clone(&rules));
+        let sub = lock(&self.sub).clone();
+        let lane = self.lane.load();
+        for lane in std::iter::once(&*lane).chain(sub.as_ref().map(|sub| sub.lane())) {
+            lane.set_veiled(&rules.blur);
+            lane.set_sampling(rules.sampling(), rules.at_least());
+            lane.set_regions(&regions);
+        }
+        self.shared.set_privacy(rules.hiding());
+    }
+
     /// Why the stream ended by itself, if it did.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.shared.failure.load().as_deref().cloned()
-    }
-
-    /// How it is doing.
-    #[must_use]
-    pub fn status(&self) -> StreamStatus {
-        let seen = self.shared.metrics.snapshot();
-        let size = self.shared.last.load().as_ref().map(|last| (last.picture.width(), last.picture.height()));
-        let skipped_there = lock(&self.sub).as_ref().map_or(0, |sub| sub.lane().counters().skipped);
-        StreamStatus {
-            name: self.shared.name.to_string(),
-            width: size.map(|size| size.0),
-            height: size.map(|size| size.1),
-            uptime_s: self.started.elapsed().as_secs_f64(),
-            viewers: self.shared.fanout.viewers(),
-            fps: seen.fps,
-            input_fps: seen.input_fps,
-            detection_fps: seen.detection_fps,
-            frames_in: seen.frames_in,
-            frames_decoded: seen.decoded,
-            frames_out: seen.processed,
-            encodes: seen.encodes,
-            detections: seen.detections,
-            detector_skipped: self.skipped.load(Ordering::Relaxed)
-                + self.lane.load().counters().skipped
-                + skipped_there,
-            dropped: seen.dropped.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
-            bridged_viewers: self.shared.fanout.demand().plain,
-            video: self.shared.ingress.video(),
-            no_signal: self.shared.no_signal.load().as_deref().cloned(),
-            clock: self.shared.ingress.skew(),
-            config: self.config(),
-        }
     }
 
     /// Bytes of video encoded so far.
@@ -393,7 +390,7 @@ impl Drop for Stream {
 fn take_lane(shared: &Arc<Shared>, pool: &Pools, options: LaneOptions) -> Lane {
     let number = shared.lanes.fetch_add(1, Ordering::AcqRel) + 1;
     let weak = Arc::downgrade(shared);
-    pool.lane(Arc::clone(&shared.name), options, move |result| {
+    pool.lane(Arc::clone(&shared.name), shared.rules.load().lane(options), move |result| {
         if let Some(shared) = weak.upgrade()
             && shared.lanes.load(Ordering::Acquire) == number
         {

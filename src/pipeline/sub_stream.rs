@@ -12,7 +12,7 @@ use super::options::PipelineError;
 use super::shared::Shared;
 use super::video::lock;
 use crate::decode::{DecodeError, VideoDecoder};
-use crate::detect::{Lane, LaneOptions, Pools};
+use crate::detect::{Hint, Lane, LaneOptions, Pools};
 use crate::media::{
     AccessUnit, BBox, Detections, Frame, FrameLedger, FramePool, KeyPoint, KeyframeRequest, Mark, RtpTimestamp,
     StreamClock,
@@ -74,7 +74,8 @@ impl SubStream {
     pub(super) fn push(&self, mut unit: AccessUnit) {
         let mut clock = lock(&self.clock);
         let rtp_timestamp = clock.0.stamp(unit.rtp_timestamp, unit.last_packet);
-        let name = Name { id: clock.1, rtp_timestamp, captured: unit.captured, arrived: unit.last_packet };
+        let name =
+            Name { id: clock.1, rtp_timestamp, captured: unit.captured, arrived: unit.last_packet, idr: unit.idr };
         clock.1 += 1;
         drop(clock);
         unit.rtp_timestamp = rtp_timestamp.output;
@@ -145,13 +146,14 @@ impl Worker {
         ledger.mark_at(Mark::Dequeued, dequeued);
         ledger.mark(Mark::Decoded);
         let source = picture.rtp_timestamp;
-        self.lane.offer(Frame {
+        let frame = Frame {
             id: named.name.id,
             rtp_timestamp: RtpTimestamp { output: source, source },
             captured: picture.captured,
             picture: Arc::new(picture.picture),
             ledger,
-        });
+        };
+        self.lane.offer_as(frame, Hint { keyframe: named.unit.idr, wanted: false });
     }
 }
 
@@ -173,7 +175,7 @@ fn said_of_the_main_stream(shared: &Shared, result: &Detections) -> Option<Detec
 fn scaled(result: &Detections, width: usize, height: usize) -> Detections {
     let (x, y) = (width as f32 / result.width.max(1) as f32, height as f32 / result.height.max(1) as f32);
     let mut scaled = result.clone();
-    for item in &mut scaled.items {
+    for item in scaled.items.iter_mut().chain(&mut scaled.veiled) {
         let BBox { x1, y1, x2, y2 } = item.bbox;
         item.bbox = BBox::new(x1 * x, y1 * y, x2 * x, y2 * y);
         item.velocity = item.velocity.map(|[vx, vy]| [vx * x, vy * y]);
@@ -202,6 +204,7 @@ mod tests {
             velocity: Some([4.0, -2.0]),
             keypoints: Some([KeyPoint { x: 10.0, y: 20.0, confidence: Some(0.5) }].into()),
             mask: Some([[10.0, 20.0]].into()),
+            ..Detection::default()
         };
         let result = Detections {
             frame_id: 3,
@@ -212,6 +215,8 @@ mod tests {
             height: 240,
             model: "test".into(),
             items: vec![item],
+            veiled: Vec::new(),
+            events: Vec::new(),
             times: DetectionTimes::default(),
         };
         let scaled = scaled(&result, 1280, 720);

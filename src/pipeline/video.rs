@@ -20,9 +20,9 @@ use super::metrics::DropReason;
 use super::rendition::Rendition;
 use super::shared::{Last, Shared};
 use super::silence::Silence;
-use crate::annotate::Annotator;
+use crate::annotate::{Annotator, Hider};
 use crate::decode::{DecodeError, Picture, VideoDecoder};
-use crate::detect::Lane;
+use crate::detect::{Hint, Lane};
 use crate::encode;
 use crate::media::{Detection, Detections, Frame, FrameLedger, Mark};
 use crate::sink::message::Overlay;
@@ -49,6 +49,7 @@ pub(super) struct Video {
     plain: Rendition,
     annotator: Annotator,
     boxes: Boxes,
+    hider: Hider,
     /// While no pictures come.
     silence: Option<Silence>,
     /// The newest frame's number: those of pictures that come out of order rise all the same.
@@ -80,6 +81,7 @@ impl Video {
             plain,
             annotator: Annotator::new(),
             boxes,
+            hider: Hider::new(),
             silence: None,
             last_id: None,
             awaited: None,
@@ -143,6 +145,7 @@ impl Video {
         self.awaited = None;
         self.shared.newest.store(None);
         self.boxes.reset();
+        self.shared.watch.begin(Instant::now());
     }
 
     /// Lets the packets of the original go out first, where somebody gets it. To wake this thread is to put it before the
@@ -167,7 +170,7 @@ impl Video {
                 return true;
             }
         };
-        let Some(frame) = self.name(picture, dequeued) else { return true };
+        let Some((frame, keyframe)) = self.name(picture, dequeued) else { return true };
         self.shared.metrics.frame_decoded();
         self.end_silence();
         if self.shared.inbox.has_unit() {
@@ -175,7 +178,7 @@ impl Video {
             self.shared.metrics.dropped(DropReason::Superseded, 1);
             return true;
         }
-        self.render(frame);
+        self.render(frame, keyframe);
         true
     }
 
@@ -196,7 +199,8 @@ impl Video {
         true
     }
 
-    fn name(&mut self, picture: Picture, dequeued: Instant) -> Option<Frame> {
+    /// The picture's frame, and whether it refers to none before.
+    fn name(&mut self, picture: Picture, dequeued: Instant) -> Option<(Frame, bool)> {
         let Picture { picture, rtp_timestamp, first_packet, last_packet, captured } = picture;
         let mut ledger = FrameLedger::arrived(first_packet, last_packet);
         ledger.mark_at(Mark::Dequeued, dequeued);
@@ -211,10 +215,11 @@ impl Video {
         if before.is_none_or(|before| (before.picture.width(), before.picture.height()) != size) {
             tracing::info!(stream = %self.shared.name, width = size.0, height = size.1, "picture size");
         }
-        Some(Frame { id: name.id, rtp_timestamp: name.rtp_timestamp, captured, picture, ledger })
+        let frame = Frame { id: name.id, rtp_timestamp: name.rtp_timestamp, captured, picture, ledger };
+        Some((frame, name.idr))
     }
 
-    fn render(&mut self, frame: Frame) {
+    fn render(&mut self, frame: Frame, keyframe: bool) {
         let demand = self.shared.fanout.demand();
         let (drawn, read) = (self.shared.is_drawn(), self.shared.is_read());
         let for_plain = demand.plain > 0 && self.shared.fanout.wants_plain(frame.rtp_timestamp.output);
@@ -222,13 +227,13 @@ impl Video {
         match **self.shared.overlay.load() {
             Overlay::Exact => {
                 if drawn || read {
-                    self.await_result(frame);
+                    self.await_result(frame, keyframe);
                 }
             }
             overlay => {
                 self.awaited = None;
                 if (drawn || read) && !self.shared.sub_stream_is_live() {
-                    self.lane.load().offer(frame.clone());
+                    self.lane.load().offer_as(frame.clone(), Hint { keyframe, wanted: false });
                 }
                 if demand.annotated > 0 {
                     self.show(frame, |boxes, shared, frame| {
@@ -242,7 +247,7 @@ impl Video {
         }
     }
 
-    fn await_result(&mut self, frame: Frame) {
+    fn await_result(&mut self, frame: Frame, keyframe: bool) {
         let lane = self.shared.lanes.load(Ordering::Acquire);
         if let Some(awaited) = self.awaited.as_ref().filter(|_| self.asked == lane) {
             let since = awaited.ledger.at(Mark::Decoded);
@@ -251,9 +256,14 @@ impl Video {
                 return;
             }
         }
-        self.lane.load().offer(frame.clone());
-        self.awaited = Some(frame);
-        self.asked = lane;
+        // Who has just come sees a picture, whatever the sampling says.
+        let wanted = self.annotated.has_to_begin(Instant::now());
+        if self.lane.load().offer_as(frame.clone(), Hint { keyframe, wanted }) {
+            self.awaited = Some(frame);
+            self.asked = lane;
+        } else {
+            self.shared.metrics.dropped(DropReason::Exact, 1);
+        }
     }
 
     fn take_result(&mut self) {
@@ -269,18 +279,29 @@ impl Video {
     fn show(&mut self, mut frame: Frame, choose: impl FnOnce(&mut Boxes, &Shared, &Frame) -> Chosen) {
         frame.ledger.mark(Mark::RenderStarted);
         let (boxes, result) = choose(&mut self.boxes, &self.shared, &frame);
+        self.hide(&mut frame, &boxes);
         if !boxes.is_empty() {
             self.annotator.draw(Arc::make_mut(&mut frame.picture), &boxes);
+        }
+        if self.shared.rules.load().draw_regions && **self.shared.overlay.load() != Overlay::None {
+            super::regions::draw(Arc::make_mut(&mut frame.picture), &self.lane.load());
         }
         frame.ledger.mark(Mark::Drawn);
         self.send(Bitstream::Annotated, frame, boxes, result);
     }
 
-    /// Sends a frame as it is.
+    /// Sends a frame without boxes.
     fn show_plain(&mut self, mut frame: Frame) {
         frame.ledger.mark(Mark::RenderStarted);
+        self.hide(&mut frame, &[]);
         frame.ledger.mark(Mark::Drawn);
         self.send(Bitstream::Plain, frame, Vec::new(), None);
+    }
+
+    /// Hides what nobody may see.
+    fn hide(&mut self, frame: &mut Frame, drawn: &[Detection]) {
+        let arrived = frame.ledger.at(Mark::LastPacket).unwrap_or_else(Instant::now);
+        self.shared.hide(&mut frame.picture, &self.lane.load(), &mut self.hider, arrived, drawn);
     }
 
     fn send(&mut self, bitstream: Bitstream, frame: Frame, boxes: Vec<Detection>, result: Option<Arc<Detections>>) {
@@ -333,9 +354,13 @@ impl Video {
             return;
         }
         let last = self.shared.last.load_full();
-        let base = last.map_or_else(Silence::darkness, |last| (*last.picture).clone());
+        let base = last.map_or_else(Silence::darkness, |last| {
+            let mut picture = Arc::clone(&last.picture);
+            self.shared.hide(&mut picture, &self.lane.load(), &mut self.hider, last.name.arrived, &[]);
+            Arc::unwrap_or_clone(picture)
+        });
         let picture = Arc::new(silence.draw(base, now));
-        let Name { id, rtp_timestamp, captured, arrived } = self.shared.ingress.name_of_our_own(now);
+        let Name { id, rtp_timestamp, captured, arrived, .. } = self.shared.ingress.name_of_our_own(now);
         self.last_id = Some(id);
         let mut ledger = FrameLedger::arrived(arrived, arrived);
         ledger.mark_at(Mark::Dequeued, now);

@@ -170,6 +170,14 @@ impl Fanout {
         });
     }
 
+    /// Forgets the encodes that are kept for new viewers: they show what nobody may see any more.
+    pub fn forget_encodes(&self) {
+        self.0.change(Instant::now(), |state, _, _| {
+            state.annotated.clear();
+            state.plain.clear();
+        });
+    }
+
     /// Says that nothing comes from the source, or that it may again.
     pub fn set_lost(&self, lost: bool) {
         let now = Instant::now();

@@ -241,6 +241,8 @@ impl Detector {
                 model: "test".into(),
                 items,
                 times: DetectionTimes::default(),
+                events: Vec::new(),
+                veiled: Vec::new(),
             };
             self.on_the_way.push((shot.at + self.delay, result, objects));
         }

@@ -62,6 +62,8 @@ fn result(frame_id: u64, arrived: Instant, items: Vec<Detection>) -> Detections 
         model: "test".into(),
         items,
         times: DetectionTimes::default(),
+        events: Vec::new(),
+        veiled: Vec::new(),
     }
 }
 

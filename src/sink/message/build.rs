@@ -4,10 +4,14 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use super::{
-    ConfigAck, DetectionsMessage, DetectorStages, DrawnBox, ErrorMessage, FrameMessage, LedgerStages, MessageError,
-    MessageId, Object, PingMessage, Point, Pong, SchemaVersion, ServerMessage, StreamConfig,
+    ConfigAck, CrossDirection, DetectionsMessage, DetectorStages, DrawnBox, ErrorMessage, Event, EventKind,
+    FrameMessage, LedgerStages, MessageError, MessageId, Object, PingMessage, Point, Pong, SchemaVersion,
+    ServerMessage, StreamConfig,
 };
-use crate::media::{BBox, Detection, DetectionTimes, Detections, FrameLedger, KeyPoint, Mark, RtpTimestamp};
+use crate::media::{
+    BBox, Detection, DetectionTimes, Detections, Direction, FrameLedger, KeyPoint, Mark, RegionEvent, RegionEventKind,
+    RtpTimestamp,
+};
 
 /// The longest message that is sent, in bytes. WebRTC's default limit is 65,536 (RFC 8841 §6.1).
 pub const MAX_SERVER_MESSAGE_BYTES: usize = 60_000;
@@ -25,7 +29,17 @@ impl ServerMessage<'_> {
                 Self::Frame(message) => message.boxes.len(),
                 Self::ConfigAck(_) | Self::Error(_) | Self::Pong(_) => return text,
             };
-            if text.len() <= MAX_SERVER_MESSAGE_BYTES || listed == 0 {
+            if text.len() <= MAX_SERVER_MESSAGE_BYTES {
+                return text;
+            }
+            if listed == 0 {
+                // Names of classes have any length.
+                if let Self::Detections(message) = &mut self
+                    && !message.events.is_empty()
+                {
+                    message.events.truncate(message.events.len() / 2);
+                    continue;
+                }
                 return text;
             }
             if self.drop_shapes(text.len()) {
@@ -88,6 +102,7 @@ impl<'a> DetectionsMessage<'a> {
             model: Cow::Borrowed(&result.model),
             detections: result.items.iter().filter_map(Object::new).collect(),
             omitted: 0,
+            events: result.events.iter().map(Event::new).collect(),
             processing_time_ms: milliseconds(result.times.processing()),
             stages_ms: DetectorStages::new(&result.times),
         }
@@ -108,10 +123,34 @@ impl<'a> Object<'a> {
             class_id: detection.class_id,
             class_name: Cow::Borrowed(&detection.class_name),
             track_id: detection.track_id,
+            parent: detection.parent,
             velocity: detection.velocity.and_then(|[x, y]| Some([tenths(x)?, tenths(y)?])),
             keypoints: points(detection),
             mask: mask(detection),
         })
+    }
+}
+
+impl<'a> Event<'a> {
+    fn new(event: &'a RegionEvent) -> Self {
+        Self {
+            kind: match event.kind {
+                RegionEventKind::Enter => EventKind::Enter,
+                RegionEventKind::Leave => EventKind::Leave,
+                RegionEventKind::Cross => EventKind::Cross,
+                RegionEventKind::Dwell => EventKind::Dwell,
+            },
+            region: Cow::Borrowed(&event.region),
+            track_id: event.track_id,
+            class_name: Cow::Borrowed(&event.class_name),
+            direction: event.direction.map(|direction| match direction {
+                Direction::LeftToRight => CrossDirection::LeftToRight,
+                Direction::RightToLeft => CrossDirection::RightToLeft,
+            }),
+            // JSON cannot say a number that is none; a duration is never one.
+            dwell_s: event.dwell_s.map(|dwell_s| (f64::from(dwell_s) * 100.0).round() / 100.0),
+            count: event.count,
+        }
     }
 }
 
@@ -316,6 +355,8 @@ mod tests {
             height: 480,
             model: "face".into(),
             items,
+            veiled: Vec::new(),
+            events: Vec::new(),
             times: DetectionTimes {
                 detect_queue: Duration::from_micros(104),
                 preprocess: Duration::from_micros(1006),

@@ -60,6 +60,9 @@ pub struct DetectionsMessage<'a> {
     /// How many objects were left out because the message would have been too long; absent when none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted: u32,
+    /// What happened at the stream's zones and lines since the message before; absent when nothing did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event<'a>>,
     /// What the frame cost the detector: pre-processing, inference and post-processing, in milliseconds.
     pub processing_time_ms: f64,
     /// The detector's stages, in milliseconds.
@@ -81,6 +84,9 @@ pub struct Object<'a> {
     /// The tracker's name for the object, stable while it is followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub track_id: Option<u64>,
+    /// Of what the second model of a cascade found: the `track_id` of the object in which it was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u64>,
     /// The motion of the box's centre `[vx, vy]`, in pixels per second, to 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub velocity: Option<[f32; 2]>,
@@ -100,6 +106,52 @@ pub enum Point {
     Rated([f32; 3]),
     /// `[x, y]`, from a model that does not say.
     Plain([f32; 2]),
+}
+
+/// What can happen at a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// An object came into a zone.
+    Enter,
+    /// It left the zone, or has not been seen for a while.
+    Leave,
+    /// It crossed a line.
+    Cross,
+    /// It has been in a zone for the time that was asked for.
+    Dwell,
+}
+
+/// Which way a line was crossed, as seen by who stands at its first point and looks at its second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CrossDirection {
+    /// From the left-hand side to the right-hand one.
+    LeftToRight,
+    /// The other way.
+    RightToLeft,
+}
+
+/// Something that happened at a region.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Event<'a> {
+    /// What.
+    pub kind: EventKind,
+    /// The region's name.
+    pub region: Cow<'a, str>,
+    /// The tracker's name for the object.
+    pub track_id: u64,
+    /// Its class.
+    pub class_name: Cow<'a, str>,
+    /// Which way, for `cross`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<CrossDirection>,
+    /// For how long it was inside, in seconds, for `leave` and `dwell`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dwell_s: Option<f64>,
+    /// How many are inside after an `enter` or a `leave`; how many have crossed in this direction with this `cross`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
 }
 
 /// The detector's stages, in milliseconds.
