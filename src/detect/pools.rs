@@ -300,12 +300,11 @@ impl Inner {
             } else {
                 let load = |model: &str| (self.load)(&self.config_for(model));
                 // A cascade's models are its own, also where another stream uses the same alone; their files are not watched.
-                Arc::new(Loaded::new(match cascade {
-                    Some(cascade) => cascade.load(load)?,
-                    None => {
-                        self.files_taken(name);
-                        load(name)?
-                    }
+                Arc::new(Loaded::new(if let Some(cascade) = cascade {
+                    cascade.load(load)?
+                } else {
+                    self.files_taken(name);
+                    load(name)?
                 }))
             };
             if let Err(error) = model.stock(self.wanted(&model, 1)) {
