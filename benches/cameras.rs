@@ -116,20 +116,24 @@ fn added(runtime: &Runtime, length: Duration) {
                 let viewer = Viewer::watch(&server.url, "cam", video, true).await;
                 // Connecting, and the bridge that an `original` viewer may begin with, are not what is measured.
                 tokio::time::sleep(Duration::from_secs(3)).await;
-                viewer.seen.lock().expect("no panic").added.clear();
+                *viewer.seen.lock().expect("no panic") = viewer::Seen::default();
                 tokio::time::sleep(length).await;
                 let seen = std::mem::take(&mut *viewer.seen.lock().expect("no panic"));
                 viewer.leave().await;
                 seen
             });
             let of = |share| quantile(seen.added.iter().copied(), share);
+            let queued = |share| quantile(seen.queued.iter().copied(), share);
             let floor = quantile(floor, 0.5);
             println!(
-                "{video} pair {pair}: server-added p50 {:.2} p95 {:.2} p99 {:.2} ms, decode + encode {floor:.2} ms at p50, \
-                 ratio {:.2} ({} frames)",
+                "{video} pair {pair}: server-added p50 {:.2} p95 {:.2} p99 {:.2} ms (of it in the queue {:.2}, {:.2}, {:.2}), \
+                 decode + encode {floor:.2} ms at p50, ratio {:.2} ({} frames)",
                 of(0.5),
                 of(0.95),
                 of(0.99),
+                queued(0.5),
+                queued(0.95),
+                queued(0.99),
                 of(0.5) / floor,
                 seen.added.len(),
             );
@@ -149,22 +153,25 @@ fn first_picture(runtime: &Runtime) {
     let server = Server::start(&["--camera", &format!("cam={url}")]);
     await_live(runtime, &server, "cam");
     for video in CHOICES {
-        let times: Vec<f64> = (0..20)
+        let times: Vec<(f64, bool)> = (0..20)
             .map(|n| {
                 // Joining at another place of the camera's group of pictures each time.
                 thread::sleep(Duration::from_millis(137 * (n % 7)));
                 runtime.block_on(async {
                     let viewer = Viewer::watch(&server.url, "cam", video, false).await;
-                    let took = viewer.first_picture;
+                    let (took, asked) = (viewer.first_picture, viewer.asked);
                     viewer.leave().await;
-                    took.as_secs_f64() * 1000.0
+                    (took.as_secs_f64() * 1000.0, asked)
                 })
             })
             .collect();
         println!(
-            "{video}: first picture after {:.0} ms (median of 20), at most {:.0} ms",
-            quantile(times.iter().copied(), 0.5),
-            quantile(times.iter().copied(), 1.0),
+            "{video}: first picture after {:.0} ms (median of 20), at most {:.0} ms; of those whose first packets were lost \
+             ({}): {:.0?} ms",
+            quantile(times.iter().map(|one| one.0), 0.5),
+            quantile(times.iter().map(|one| one.0), 1.0),
+            times.iter().filter(|one| one.1).count(),
+            times.iter().filter(|one| one.1).map(|one| one.0).collect::<Vec<_>>(),
         );
     }
 }

@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use sightline::detect::backend::{Session, find_library};
-use sightline::detect::heads::{Filter, Graph, Head, Output, Port};
+use sightline::detect::heads::{Filter, Graph, Head, Output, Parts, Port};
 use sightline::detect::nms::{Candidate, NmsMode, suppress};
 use sightline::detect::preprocess::Preprocessor;
 use sightline::detect::{
-    Colour, Config, DetectError, Detector, Family, Fit, Found, InputSize, InputSpec, LaneOptions, Manifest, Model,
-    Picture, Pools, Settings,
+    Colour, Config, DetectError, Detector, Family, Fit, Found, InputSize, InputSpec, Interpolation, LaneOptions,
+    Manifest, Model, OutputSpec, Picture, Pools, Settings, locate,
 };
 use sightline::media::{BBox, Frame, FrameLedger, I420Frame, RtpTimestamp};
 
@@ -44,17 +44,8 @@ fn preprocess(criterion: &mut Criterion) {
     for (name, input) in [
         ("yolox-nano 416 letterbox", shipped("yolox-nano")),
         ("face 320x192 stretch", shipped("face")),
-        (
-            "ultralytics 640 letterbox",
-            InputSpec {
-                size: InputSize::Fixed { width: 640, height: 640 },
-                fit: Fit::LetterboxCentre,
-                pad: 114,
-                colour: Colour::Rgb,
-                mean: [0.0; 3],
-                std: [255.0; 3],
-            },
-        ),
+        ("ultralytics 640 letterbox", ultralytics_640()),
+        ("picodet-s 320 stretch cubic", shipped("picodet-s")),
     ] {
         let mut preprocessor = Preprocessor::new(input);
         group.bench_function(name, |bencher| {
@@ -62,6 +53,20 @@ fn preprocess(criterion: &mut Criterion) {
         });
     }
     group.finish();
+}
+
+/// What the Ultralytics models take.
+fn ultralytics_640() -> InputSpec {
+    InputSpec {
+        size: InputSize::Fixed { width: 640, height: 640 },
+        fit: Fit::LetterboxCentre,
+        pad: 114,
+        interpolation: Interpolation::Linear,
+        colour: Colour::Rgb,
+        layout: None,
+        mean: [0.0; 3],
+        std: [255.0; 3],
+    }
 }
 
 fn shipped(name: &str) -> InputSpec {
@@ -77,21 +82,60 @@ fn noise(len: usize) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
+/// One head: its name, its family, the input, the classes, the score that a few in a hundred pass, and its outputs.
+type HeadCase = (&'static str, Family, (usize, usize), usize, f32, Vec<(&'static str, Vec<i64>)>);
+
+fn head_cases() -> Vec<HeadCase> {
+    let levels = |cells: &[i64]| {
+        let all =
+            [80, 32].into_iter().flat_map(|columns| cells.iter().map(move |&cells| ("x", vec![1, cells, columns])));
+        all.collect::<Vec<_>>()
+    };
+    let yunet =
+        [1, 1, 4, 10].into_iter().flat_map(|columns| [1600, 400, 100].map(|cells| ("x", vec![1, cells, columns])));
+    let decoded = vec![("labels", vec![1, 300]), ("boxes", vec![1, 300, 4]), ("scores", vec![1, 300])];
+    let centerface = vec![
+        ("h", vec![1, 1, 48, 80]),
+        ("s", vec![1, 2, 48, 80]),
+        ("o", vec![1, 2, 48, 80]),
+        ("l", vec![1, 10, 48, 80]),
+    ];
+    let protos = ("protos", vec![1, 32, 160, 160]);
+    vec![
+        ("yolox 416", Family::Yolox, (416, 416), 80, 0.995, vec![("x", vec![1, 3549, 85])]),
+        ("ultralytics 640", Family::Ultralytics, (640, 640), 80, 0.995, vec![("x", vec![1, 84, 8400])]),
+        ("ultralytics 640 masks", Family::Ultralytics, (640, 640), 80, 0.9999, vec![("x", vec![1, 116, 8400]), protos]),
+        ("yolov5 640", Family::Yolov5, (640, 640), 80, 0.995, vec![("x", vec![1, 25_200, 85])]),
+        ("end to end 300", Family::EndToEnd, (640, 640), 80, 0.95, vec![("x", vec![1, 300, 6])]),
+        ("nanodet 320", Family::Nanodet, (320, 320), 80, 0.9998, levels(&[1600, 400, 100])),
+        ("picodet 320", Family::Picodet, (320, 320), 80, 0.9998, levels(&[1600, 400, 100, 25])),
+        ("suppressed inside 300", Family::NmsInside, (320, 320), 80, 0.95, decoded),
+        (
+            "detr 300 queries",
+            Family::Detr,
+            (640, 640),
+            80,
+            0.73,
+            vec![("logits", vec![1, 300, 80]), ("pred_boxes", vec![1, 300, 4])],
+        ),
+        ("yunet 320", Family::Yunet, (320, 320), 1, 0.9, yunet.collect()),
+        (
+            "ultraface 320x240",
+            Family::Ultraface,
+            (320, 240),
+            1,
+            0.98,
+            vec![("scores", vec![1, 4420, 2]), ("boxes", vec![1, 4420, 4])],
+        ),
+        ("centerface 320x192", Family::Centerface, (320, 192), 1, 0.98, centerface),
+    ]
+}
+
 fn heads(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("heads");
-    for (name, family, size, classes, shapes) in [
-        ("yolox 416", Family::Yolox, (416, 416), 80, vec![vec![1, 3549, 85]]),
-        ("ultralytics 640", Family::Ultralytics, (640, 640), 80, vec![vec![1, 84, 8400]]),
-        (
-            "centerface 320x192",
-            Family::Centerface,
-            (320, 192),
-            1,
-            vec![vec![1, 1, 48, 80], vec![1, 2, 48, 80], vec![1, 2, 48, 80], vec![1, 10, 48, 80]],
-        ),
-    ] {
-        let port = |shape: &[i64]| Port {
-            name: "x".into(),
+    for (name, family, size, classes, confidence, ports) in head_cases() {
+        let port = |name: &str, shape: &[i64]| Port {
+            name: name.into(),
             kind: "f32".into(),
             shape: shape.iter().map(|&side| usize::try_from(side).ok()).collect(),
         };
@@ -102,18 +146,18 @@ fn heads(criterion: &mut Criterion) {
                 kind: "f32".into(),
                 shape: vec![Some(1), Some(3), Some(height), Some(width)],
             }],
-            outputs: shapes.iter().map(|shape| port(shape)).collect(),
+            outputs: ports.iter().map(|(name, shape)| port(name, shape)).collect(),
             metadata: [].into(),
         };
         let input = InputSpec { size: InputSize::Fixed { width, height }, ..shipped("yolox-nano") };
-        let mut head = Head::new(family, &graph, &input, classes).unwrap();
-        let data: Vec<_> = shapes
+        let mut head = Head::new(family, &graph, &input, &OutputSpec::default(), classes).unwrap();
+        let data: Vec<_> = ports
             .iter()
-            .map(|shape| noise(shape.iter().map(|&side: &i64| usize::try_from(side).unwrap()).product()))
+            .map(|(_, shape)| noise(shape.iter().map(|&side: &i64| usize::try_from(side).unwrap()).product()))
             .collect();
-        let outputs: Vec<_> = shapes.iter().zip(&data).map(|(shape, data)| Output { shape, data }).collect();
-        // As on a picture: a few in a hundred anchors pass.
-        let filter = Filter { confidence: if family == Family::Centerface { 0.98 } else { 0.995 }, classes: None };
+        let outputs: Vec<_> = ports.iter().zip(&data).map(|((_, shape), data)| Output { shape, data }).collect();
+        // As on a picture: a few anchors pass.
+        let filter = Filter { confidence, classes: None };
         let mut found = Vec::new();
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
@@ -122,6 +166,14 @@ fn heads(criterion: &mut Criterion) {
                 black_box(found.len())
             });
         });
+        // A box of 160×160 pixels, as a person at some distance has.
+        let bbox = BBox::new(100.0, 100.0, 260.0, 260.0);
+        let one = found.first().map(|first| Candidate { bbox, ..*first });
+        if let Some(one) = one.filter(|one| head.parts(&outputs, size, one) != Parts::default()) {
+            group.bench_function(format!("{name}, points or outline of one"), |bencher| {
+                bencher.iter(|| black_box(head.parts(&outputs, size, &one)));
+            });
+        }
     }
     group.finish();
 }
@@ -135,7 +187,7 @@ fn nms(criterion: &mut Criterion) {
             .map(|v| {
                 let (x, y) = (v[0] * 600.0, v[1] * 600.0);
                 let bbox = BBox::new(x, y, x + 20.0 + v[2] * 80.0, y + 20.0 + v[3] * 80.0);
-                Candidate { bbox, score: v[4], class_id: 0 }
+                Candidate { bbox, score: v[4], class_id: 0, row: 0 }
             })
             .collect();
         let mut work = Vec::new();
@@ -150,14 +202,20 @@ fn nms(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The models that are there, loaded.
-fn models() -> Vec<(&'static str, Config, Model)> {
+/// The models that are there, loaded: a name for the report, the configuration, the model. `ultralytics`: with those that need
+/// no manifest.
+fn models(ultralytics: bool) -> Vec<(&'static str, Config, Model)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let shared = std::env::var_os("SIGHTLINE_SHARED").map_or_else(|| root.join("../shared"), PathBuf::from);
     let pulled = std::env::var_os("SIGHTLINE_MODELS").map_or_else(|| root.join(".sightline/models"), PathBuf::from);
-    let known = [("yolox-nano", shared.join("media/models")), ("face", pulled)];
-    let loaded = known.into_iter().filter_map(|(name, models_dir)| {
-        let config = Config { model: name.into(), models_dir, workers: Some(2), ..Config::default() };
+    let media = shared.join("media/models");
+    let yolov10 = media.join("agpl_test_only/yolov10n_fp32deq_640.onnx");
+    let mut known = vec![("yolox-nano", "yolox-nano".to_owned(), media), ("face", "face".to_owned(), pulled.clone())];
+    if ultralytics {
+        known.push(("yolov10n 640", yolov10.display().to_string(), pulled));
+    }
+    let loaded = known.into_iter().filter_map(|(name, model, models_dir)| {
+        let config = Config { model, models_dir, workers: Some(2), ..Config::default() };
         match Model::load(&config) {
             Ok(model) => Some((name, config, model)),
             Err(error) => {
@@ -231,7 +289,7 @@ fn resident() -> Option<f64> {
 
 fn pool(_: &mut Criterion) {
     let picture = Arc::new(frame(1280, 720));
-    for (name, config, model) in models() {
+    for (name, config, model) in models(false) {
         let settings = model.settings(&config);
         let mut sizes = Vec::new();
         let mut detectors: Vec<_> = (0..4)
@@ -289,19 +347,41 @@ fn overhead(criterion: &mut Criterion) {
     });
 }
 
+/// How often the model alone and the whole path take turns.
+const TURNS: usize = 60;
+
+/// The whole path beside the model alone. Criterion measures one after the other, minutes apart on a busy machine: the ratio
+/// that is printed comes from both in turns.
 fn whole(criterion: &mut Criterion) {
     let frame = frame(1280, 720);
-    for (name, config, model) in models() {
-        let manifest = Manifest::shipped(name).unwrap().unwrap();
-        let mut session = Session::open(&find_library(None), &config.models_dir.join(&manifest.file), 1).unwrap();
-        let mut preprocessor = Preprocessor::new(manifest.input);
+    for (name, config, model) in models(true) {
+        let located = locate(&config.model, &config.models_dir).unwrap();
+        let input = model.info().input.unwrap();
+        let mut session = Session::open(&find_library(None), &located.path, 1).unwrap();
+        let mut preprocessor = Preprocessor::new(input);
         let input = preprocessor.run(Picture::I420(&frame)).unwrap();
+        let size = (input.width, input.height);
         let mut detector = model.detector().unwrap();
         let settings = model.settings(&config);
+        let (mut alone, mut together) = (Vec::new(), Vec::new());
+        for _ in 0..TURNS {
+            let start = Instant::now();
+            session.run(input.tensor, size, |outputs| black_box(outputs.len())).unwrap();
+            alone.push(start.elapsed());
+            let start = Instant::now();
+            black_box(detector.detect(Picture::I420(&frame), &settings).unwrap());
+            together.push(start.elapsed());
+        }
+        let median = |times: &mut Vec<Duration>| {
+            times.sort_unstable();
+            times[times.len() / 2].as_secs_f64() * 1000.0
+        };
+        let (alone, together) = (median(&mut alone), median(&mut together));
+        println!("detect/{name}: {together:.2} ms whole, {alone:.2} ms session, ratio {:.3}", together / alone);
         let mut group = criterion.benchmark_group(format!("detect/{name}"));
         group.sample_size(40);
         group.bench_function("session", |bencher| {
-            bencher.iter(|| session.run(input.tensor, (input.width, input.height), |outputs| outputs.len()).unwrap());
+            bencher.iter(|| session.run(input.tensor, size, |outputs| outputs.len()).unwrap());
         });
         group.bench_function("whole", |bencher| {
             bencher.iter(|| detector.detect(Picture::I420(&frame), &settings).unwrap());

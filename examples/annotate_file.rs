@@ -162,6 +162,8 @@ impl Studio {
             height: side(picture.height()),
             model: Arc::clone(&self.model),
             items,
+            veiled: Vec::new(),
+            events: Vec::new(),
             times,
         };
         writeln!(self.lines, "{}", DetectionsMessage::new(&self.stream, &result).to_json())?;

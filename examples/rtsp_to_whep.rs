@@ -37,9 +37,9 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let engine = Engine::bind(&peer::Config { udp_port: args.udp_port, ..peer::Config::default() })?;
     let (model, detect) = (Model::motion(), detect::Config::default());
-    let (settings, pool) = (model.settings(&detect), Pools::start(model, &detect)?);
+    let pool = Pools::start(model, &detect)?;
     let (config, encode) = (pipeline::Config::default(), encode::Config::default());
-    let pipeline = Pipeline::new(engine, pool, settings, config, encode, Vec::new());
+    let pipeline = Pipeline::new(engine, pool, config, encode, Vec::new());
 
     // `Original`: the camera's own video goes on as it is, and is encoded for nobody who did not ask for the boxes.
     let camera = CameraConfig { mode: Mode::Original, ..CameraConfig::at(args.camera) };

@@ -35,6 +35,8 @@ pub struct Config {
     pub encode: encode::Config,
     /// Streams and sessions.
     pub pipeline: pipeline::Config,
+    /// How streams are looked at.
+    pub stream: pipeline::Rules,
     /// Logs.
     pub log: telemetry::Config,
     /// Cameras by name: the only part that is read again while the server runs.
@@ -210,6 +212,7 @@ impl Config {
         part("detect", self.detect.validate())?;
         part("encode", self.encode.validate())?;
         part("pipeline", self.pipeline.validate())?;
+        part("stream", self.stream.validate())?;
         for (name, camera) in &self.cameras {
             let named = pipeline::check_name(name).map_err(|error| error.to_string());
             part(&format!("cameras.{}", pipeline::hide_secrets(name)), named.and_then(|()| camera.validate()))?;

@@ -49,7 +49,10 @@ impl Default for Config {
 
 /// The WebRTC stack warns of what is ordinary: candidates that do not answer, alerts and aborts of peers that left. What
 /// matters of it reaches us as the state of the connection.
-const NOISE: [&str; 8] = [
+///
+/// What the RTSP client says below an error may have a camera's address with its query, where passwords stand too; what a
+/// camera's trouble is, its supervisor says.
+const NOISE: [&str; 9] = [
     "rtc=error",
     "rtc_ice=error",
     "rtc_dtls=error",
@@ -58,6 +61,7 @@ const NOISE: [&str; 8] = [
     "rtc_interceptor=error",
     "webrtc=error",
     "ort=warn",
+    "retina=error",
 ];
 
 /// From half a millisecond to a second: the stages of a frame at one end, an overload at the other.
@@ -160,5 +164,20 @@ mod tests {
     fn a_malformed_filter_is_named() {
         assert!(filter("info,sightline=debug").is_ok());
         assert!(filter("sightline=loud").unwrap_err().contains("sightline=loud"));
+    }
+
+    #[test]
+    fn what_may_have_a_cameras_address_is_logged_only_where_it_is_asked_for_by_name() {
+        use tracing_subscriber::layer::SubscriberExt;
+        let warns = |directives: &str| {
+            let subscriber = tracing_subscriber::registry().with(filter(directives).unwrap());
+            tracing::subscriber::with_default(subscriber, || {
+                let retina = tracing::enabled!(target: "retina::client::parse", tracing::Level::WARN);
+                (retina, tracing::enabled!(target: "sightline", tracing::Level::WARN))
+            })
+        };
+        assert_eq!(warns("info"), (false, true));
+        assert_eq!(warns("debug"), (false, true));
+        assert_eq!(warns("info,retina=debug"), (true, true));
     }
 }

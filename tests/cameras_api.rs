@@ -122,6 +122,7 @@ async fn a_camera_is_added_shown_changed_and_removed() {
         (Method::DELETE, "/api/v1/cameras/front"),
         (Method::GET, "/api/v1/streams/front"),
         (Method::GET, "/api/v1/streams/front/snapshot.jpg"),
+        (Method::GET, "/api/v1/streams/front/latency"),
     ] {
         let (status, answer) = ask(base, method, path, None).await;
         let code = if path.contains("cameras") { "no_such_camera" } else { "no_such_stream" };

@@ -240,6 +240,9 @@ async fn a_camera_that_is_not_there_yet_or_was_killed_comes_by_itself() {
     supervised.lost().await;
     let error = supervised.state(CameraState::Backoff).await;
     assert!(error.contains("refused"), "{error}");
+    // It is watched: what is told is the probe, however long the wait beside it has grown.
+    let told = supervised.health.status().retry_in_ms;
+    assert!(told.is_none_or(|wait| wait <= 500), "{told:?}");
     camera.restart();
     supervised.opened().await;
     supervised.unit().await;

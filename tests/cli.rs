@@ -3,6 +3,9 @@
 //! The detector's tests need the ONNX Runtime and the pulled model `face` (`make test` sets both up); where they are absent
 //! a line says so. The shared media (`SIGHTLINE_SHARED`, else `../shared`) adds a comparison with the reference.
 
+#[path = "support/tiny_onnx.rs"]
+mod tiny_onnx;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,6 +14,10 @@ use std::process::{Command, Output};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use sightline::decode::VideoDecoder;
+use sightline::encode::{self, Encoder, H264Encoder};
+use sightline::media::{AccessUnit, FramePool, I420Frame, KeyframeRequest, VideoCodec};
+use sightline::source::file::H264File;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -153,6 +160,164 @@ fn classes_are_chosen_by_name_and_an_unknown_one_is_refused() {
     assert!(!refused.status.success() && error.contains("persona") && error.contains("bicycle"), "{error}");
 }
 
+/// A folder with `tiny.onnx`, which finds one square of 32 pixels in the middle of every picture of 64, where there is a runtime.
+fn tiny() -> Option<(tempfile::TempDir, String)> {
+    if !root().join(".sightline/lib").is_dir() && std::env::var_os("ORT_DYLIB_PATH").is_none() {
+        println!("skipped: no ONNX Runtime here (`make setup`)");
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.onnx");
+    fs::write(&path, tiny_onnx::yolox(0.9, 1)).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    Some((folder, path))
+}
+
+/// So many black pictures of 64×64 as an elementary stream.
+fn clip(path: &Path, pictures: usize) {
+    let mut encoder = H264Encoder::new(encode::Config::default());
+    let units = (0..pictures).flat_map(|n| encoder.encode(&I420Frame::black(64, 64), n == 0).unwrap().data);
+    fs::write(path, units.collect::<Vec<u8>>()).unwrap();
+}
+
+#[test]
+fn a_folder_is_looked_through_and_a_video_frame_by_frame() {
+    let Some((folder, model)) = tiny() else { return };
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir_all(at("in/deep")).unwrap();
+    for name in ["in/b.png", "in/a.jpg", "in/deep/a.png"] {
+        RgbImage::from_pixel(64, 64, Rgb([10, 20, 30])).save(at(name)).unwrap();
+    }
+    fs::write(at("in/notes.txt"), "no picture").unwrap();
+    clip(&at("in/clip.h264"), 10);
+    let (input, out) = (at("in").to_str().unwrap().to_owned(), at("out").to_str().unwrap().to_owned());
+    let output = run(&["detect", "--json", "--model", &model, "--out", &out, &input]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines = json_lines(&output);
+    let name = |line: &Value| line["image"].as_str().unwrap().strip_prefix(&input).unwrap().to_owned();
+    let names: Vec<_> = lines.iter().map(name).collect();
+    assert_eq!((&*names[0], &*names[1], &*names[2]), ("/a.jpg", "/b.png", "/clip.h264"), "{names:?}");
+    assert_eq!((names.len(), &*names[12]), (13, "/deep/a.png"));
+    for (number, line) in lines[2..12].iter().enumerate() {
+        assert_eq!((&line["frame"], &line["width"]), (&number.into(), &64.into()), "{line}");
+        assert!((line["time_s"].as_f64().unwrap() - number as f64 / 30.0).abs() < 0.001, "{line}");
+        let found = &line["detections"][0];
+        assert_eq!(found["track_id"], 1, "{line}");
+        let edges = found["bbox"].as_array().unwrap().iter().map(|edge| edge.as_f64().unwrap());
+        assert!(edges.zip(tiny_onnx::SQUARE).all(|(edge, expected)| (edge - f64::from(expected)).abs() < 0.011));
+    }
+    assert!(lines[0].get("frame").is_none() && lines[0]["detections"][0].get("track_id").is_none());
+    for name in ["a.annotated.png", "b.annotated.png", "deep/a.annotated.png"] {
+        assert!(at("out").join(name).is_file(), "{name}");
+    }
+    let file = H264File::open(at("out/clip.annotated.mp4")).unwrap();
+    assert_eq!((file.len(), file.size()), (10, (64, 64)));
+    let unit = file.unit(0).unwrap();
+    let now = std::time::Instant::now();
+    let unit = AccessUnit {
+        codec: VideoCodec::H264,
+        data: unit.data,
+        rtp_timestamp: 0,
+        idr: true,
+        first_packet: now,
+        last_packet: now,
+        captured: None,
+    };
+    let mut decoder = VideoDecoder::new(FramePool::new(), KeyframeRequest::ignored());
+    let picture = decoder.decode(&unit).unwrap().or_else(|| decoder.flush()).unwrap().picture;
+    let luma = |x: usize, y: usize| picture.planes().0[y * 64 + x];
+    assert!(luma(17, 40) > 40 && luma(32, 40) < 40, "the outline stands: {} and {}", luma(17, 40), luma(32, 40));
+
+    let clip = at("in/clip.h264").to_str().unwrap().to_owned();
+    let some = run(&["detect", "--json", "--every", "3", "--model", &model, &clip]);
+    let frames: Vec<_> = json_lines(&some).iter().map(|line| line["frame"].as_u64().unwrap()).collect();
+    assert_eq!(frames, [0, 3, 6, 9]);
+    let table = text(&run(&["detect", "--model", &model, &clip]).stdout);
+    assert!(table.contains("frame 9 at 0.30 s: 64×64, tiny") && table.contains("#1"), "{table}");
+    let moving = run(&["detect", "--json", "--model", "motion", &clip]);
+    assert_eq!((moving.status.code(), json_lines(&moving).len()), (Some(0), 10), "{}", text(&moving.stderr));
+    fs::write(at("bad.mp4"), "\0\0\0\u{10}ftypisom").unwrap();
+    let bad = run(&["detect", "--json", "--model", &model, at("bad.mp4").to_str().unwrap(), &clip]);
+    assert_eq!((bad.status.code(), json_lines(&bad).len()), (Some(1), 10), "a bad one costs itself alone");
+    assert!(text(&bad.stderr).contains("bad.mp4"), "{}", text(&bad.stderr));
+}
+
+#[test]
+fn a_model_is_measured_on_labelled_pictures_of_either_format() {
+    let Some((folder, model)) = tiny() else { return };
+    let at = |name: &str| folder.path().join(name);
+    let path = |name: &str| at(name).to_str().unwrap().to_owned();
+    fs::create_dir_all(at("images")).unwrap();
+    fs::create_dir_all(at("labels")).unwrap();
+    for name in ["a", "b", "c", "empty"] {
+        RgbImage::from_pixel(64, 64, Rgb([10, 20, 30])).save(at(&format!("images/{name}.png"))).unwrap();
+    }
+    fs::write(at("labels/a.txt"), "0 0.5 0.5 0.5 0.5\n").unwrap();
+    // One that is found, and one that is not.
+    fs::write(at("labels/b.txt"), "0 0.5 0.5 0.5 0.5\n0 0.1 0.1 0.1 0.1\n").unwrap();
+    let eval = |labels: &str| run(&["eval", "--json", "--model", &model, "--labels", labels, &path("images")]);
+    let report = |output: &Output| {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        json_lines(output).remove(0)
+    };
+    let output = eval(&path("labels"));
+    let yolo = report(&output);
+    assert!(text(&output.stderr).contains("2 pictures have no labels"), "{}", text(&output.stderr));
+    assert_eq!((&yolo["model"], &yolo["images"], &yolo["objects"]), (&"tiny".into(), &2.into(), &3.into()), "{yolo}");
+    // Two of three found: 67 of the 101 recalls are reached, at precision 1.
+    assert_eq!((&yolo["ap"], &yolo["ap50"]), (&0.6634.into(), &0.6634.into()), "{yolo}");
+    assert_eq!(yolo["classes"][0]["class_name"], "class 0");
+    fs::write(at("labels/empty.txt"), "").unwrap();
+    assert_eq!(report(&eval(&path("labels")))["images"], 3);
+
+    let coco = r#"{"images":[{"id":1,"file_name":"a.png"},{"id":2,"file_name":"b.png"}],
+        "categories":[{"id":5,"name":"Class_0"},{"id":6,"name":"zebra"}],
+        "annotations":[{"image_id":1,"category_id":5,"bbox":[16,16,32,32]},{"image_id":2,"category_id":5,"bbox":[16,16,32,32]},
+                       {"image_id":2,"category_id":6,"bbox":[1,1,9,9]}]}"#;
+    fs::write(at("instances_x.json"), coco).unwrap();
+    for labels in [path("instances_x.json"), path("")] {
+        let output = eval(&labels);
+        let report = report(&output);
+        assert_eq!((&report["ap"], &report["objects"]), (&1.0.into(), &2.into()), "{report}");
+        assert_eq!(report["unknown_classes"], serde_json::json!(["zebra"]));
+        assert!(text(&output.stderr).contains("zebra"));
+    }
+    let table = run(&["eval", "--model", &model, "--labels", &path("labels"), &path("images")]);
+    assert!(text(&table.stdout).contains("tiny: 3 pictures, 3 objects") && text(&table.stdout).contains("0.663"));
+
+    fs::write(at("labels/b.txt"), "0 0.5 0.5 0.5\n").unwrap();
+    let broken = eval(&path("labels"));
+    assert!(broken.status.code() == Some(1) && json_lines(&broken)[0]["images"] == 2, "{}", text(&broken.stderr));
+    assert!(text(&broken.stderr).contains("b.txt: line 1"), "{}", text(&broken.stderr));
+    fs::write(at("classes.txt"), "horse\n").unwrap();
+    let foreign = eval(&path("labels"));
+    assert!(text(&foreign.stderr).contains("no class in common") && text(&foreign.stderr).contains("horse"));
+    assert!(text(&eval("/nowhere").stderr).contains("/nowhere"));
+}
+
+#[test]
+fn a_model_given_by_path_is_known_by_its_bytes() {
+    let Some((folder, model)) = tiny() else { return };
+    let digest = format!("{:x}", Sha256::digest(fs::read(&model).unwrap()));
+    let models = tempfile::tempdir().unwrap();
+    let manifest = format!(
+        "family = \"yolox\"\nfile = \"elsewhere.onnx\"\nlabels = [\"thing\"]\nconfidence = 0.4\niou = 0.5\nnms = \"per-class\"\n\
+         [input]\nsize = {{ fixed = {{ width = 64, height = 64 }} }}\nfit = \"stretch\"\ncolour = \"rgb\"\n\
+         [source.repository]\nrepository = \"https://example.invalid/x\"\ncommit = \"c0ffee\"\npath = \"n.onnx\"\n\
+         sha256 = \"{digest}\"\n"
+    );
+    fs::write(models.path().join("known.toml"), manifest).unwrap();
+    let models = models.path().to_str().unwrap();
+    let picture = folder.path().join("x.png");
+    RgbImage::from_pixel(64, 64, Rgb([10, 20, 30])).save(&picture).unwrap();
+    let output = run(&["detect", "--json", "--model", &model, "--models-dir", models, picture.to_str().unwrap()]);
+    let line = &json_lines(&output)[0];
+    assert_eq!((&line["model"], &line["detections"][0]["class_name"]), (&"known".into(), &"thing".into()), "{line}");
+    assert!(text(&output.stderr).contains("`known`") && text(&output.stderr).contains("SHA-256"));
+    let info = text(&run(&["models", "info", &model, "--models-dir", models]).stdout);
+    assert!(info.contains("that of `known`") && info.contains("thing"), "{info}");
+}
+
 #[test]
 fn motion_is_refused_for_still_pictures() {
     let output = run(&["detect", "--model", "motion", "x.png"]);
@@ -201,6 +366,11 @@ fn a_model_is_pulled_once_and_checked() {
     assert!(row(&list()).contains("present") && row(&list()).contains("Things."), "{}", list());
     let info = text(&run(&["models", "info", "mine", "--models-dir", models]).stdout);
     assert!(info.contains(&digest) && info.contains("64×64") && info.contains("the pinned one"), "{info}");
+
+    let all = run(&["models", "pull", "--all", "--models-dir", models, "--mirror", mirror]);
+    assert_eq!(all.status.code(), Some(1), "the mirror has no other");
+    assert!(text(&all.stdout).contains("mine: already there"), "{}", text(&all.stdout));
+    assert!(text(&all.stderr).contains("face: the mirror"), "{}", text(&all.stderr));
 
     fs::write(Path::new(models).join("mine.onnx"), "something else").unwrap();
     assert!(row(&list()).contains("altered"), "{}", list());

@@ -27,9 +27,16 @@ fn options(help: &str) -> BTreeSet<String> {
 fn every_option_and_variable_is_documented() {
     let doc = read("docs/configuration.md");
     let mut found = 0;
-    for command in
-        [&["serve"][..], &[], &["detect"], &["models", "list"], &["models", "info"], &["models", "pull"], &["doctor"]]
-    {
+    for command in [
+        &["serve"][..],
+        &[],
+        &["detect"],
+        &["eval"],
+        &["models", "list"],
+        &["models", "info"],
+        &["models", "pull"],
+        &["doctor"],
+    ] {
         let all = options(&help(command));
         assert!(all.contains("--config"), "{command:?}: {all:?}");
         for option in &all {

@@ -82,6 +82,11 @@ fn a_camera_stands_on_the_wall_plays_by_a_click_and_is_added_paused_and_removed(
     assert!(refusal.contains("https") && !refusal.contains("hush"), "{refusal}");
     assert_eq!(seen["paused"], "disabled", "{seen}");
     assert_eq!(seen["mode"], json!([SIZE.0, SIZE.1]), "{seen}");
+    // What was clicked on the picture is what the server counts by.
+    let zone: Vec<[f64; 2]> = serde_json::from_value(seen["zone"].clone()).unwrap();
+    let wanted = [[0.25, 0.25], [0.75, 0.25], [0.5, 0.75]];
+    let near = |a: &[f64; 2], b: &[f64; 2]| (a[0] - b[0]).abs() < 0.01 && (a[1] - b[1]).abs() < 0.01;
+    assert!(zone.len() == 3 && zone.iter().zip(&wanted).all(|(a, b)| near(a, b)), "{seen}");
     assert_eq!(seen["left"], json!(["loop"]), "{seen}");
     // What Chromium logs of answers that refuse: the address above, and pictures that were not there yet.
     let faults: Vec<_> = seen["faults"].as_array().unwrap().iter().filter_map(Value::as_str).collect();

@@ -8,7 +8,7 @@
 #[allow(dead_code)] // what the viewer sees is another test's matter
 mod fed;
 #[path = "support/onnx.rs"]
-#[allow(dead_code)] // the heavy model is another test's matter
+#[allow(dead_code)] // other models are other tests' matter
 mod onnx;
 #[path = "support/server.rs"]
 #[allow(dead_code)] // a stream without a server is all that is needed here
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use onnx::{Side, brightness};
+use onnx::brightness;
 use sightline::detect::{Config, DetectError, Lane, LaneOptions, Model, Picture, Pools, RemoteStatus, Settings};
 use sightline::media::{Detections, Frame, FrameLedger, I420Frame, RtpTimestamp};
 use sightline::pipeline::VideoChoice;
@@ -95,7 +95,7 @@ fn free_port() -> u16 {
 /// A folder with the model `bright`, which finds how bright the picture is.
 fn models() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("bright.onnx"), brightness(Side::Fixed(1))).unwrap();
+    std::fs::write(folder.path().join("bright.onnx"), brightness(1)).unwrap();
     folder
 }
 
@@ -315,6 +315,21 @@ fn a_server_that_never_answers_costs_its_timeout_once() {
     }
     let status = fed.status();
     assert!(!status.up && status.fallbacks == 5, "{status:?}");
+}
+
+#[test]
+fn a_new_file_is_for_the_model_here_and_the_server_stays_before_it() {
+    let (folder, silent) = (models(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let config = config(folder.path(), silent.local_addr().unwrap().port());
+    let mut fed = Fed::start(Model::load(&config).unwrap(), &config);
+    fed.look();
+    let mut upload = fed.pools.upload("bright").unwrap();
+    upload.write(&brightness(-1)).unwrap();
+    fed.pools.replace(upload, None).unwrap();
+    assert_eq!(std::fs::read(folder.path().join("bright.onnx")).unwrap(), brightness(-1));
+    fed.look();
+    let status = fed.status();
+    assert!(!status.up && status.local && status.fallbacks == 1, "{status:?}");
 }
 
 /// The next picture of a stream, and its frame at the viewer.

@@ -10,14 +10,16 @@ mod server;
 #[allow(dead_code)] // the publisher draws it
 mod squares;
 #[path = "support/whip.rs"]
+#[allow(dead_code)] // other tests change what is offered
 mod whip;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::Value;
 use server::{Options, Server, until};
-use whip::{FRAGMENT, Publisher, SDP, Viewer, engine, post, request, told};
+use sightline::peer::{ConnectionEvent, ConnectionState};
+use whip::{Change, FRAGMENT, Publisher, SDP, Viewer, engine, post, request, told};
 
 async fn publishing() -> String {
     engine().offer_to_publish().await.unwrap().sdp
@@ -414,6 +416,68 @@ async fn viewers_see_what_is_published_and_hear_of_detections_where_they_offer_a
     assert_eq!(send(reqwest::Client::new().delete(&plain.session.url)).await.status(), 200);
     until("the viewer's end", || server.pipeline.sessions().len() == 2).await;
     publisher.while_publishing(async { told.unit().await }).await;
+}
+
+/// RFC 8842 §5.3: who waits is begun with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_that_waits_for_the_handshake_is_answered_by_one_that_begins_it() {
+    let server = Server::start(Options::with_model(fakes::model(fakes::find_square))).await;
+    let mut publisher = Publisher::start(&server.base, "/whip/cam").await;
+    let base = server.base.clone();
+    let change = Change {
+        offer: |offer| offer.replace("a=setup:actpass", "a=setup:passive"),
+        answer: Box::new(|answer| {
+            assert!(answer.contains("a=setup:active") && !answer.contains("a=setup:passive"), "{answer}");
+            answer.to_owned()
+        }),
+    };
+    let watch = async {
+        let mut viewer = Viewer::start_changed(&base, "/whep/cam", change).await;
+        viewer.unit().await.idr
+    };
+    assert!(publisher.while_publishing(watch).await);
+    let offer = viewing().await.replace("a=setup:actpass", "a=setup:holdconn");
+    let refused = send(post(&format!("{base}/whep/cam"), &offer)).await;
+    let answer = assert_refused(refused, 400, "bad_sdp").await;
+    assert!(answer["error"]["message"].as_str().unwrap().contains("holdconn"), "{answer}");
+}
+
+/// RFC 9725 §4.3.1: candidates may come as late as the network makes them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_player_may_take_its_time_to_tell_where_it_is() {
+    let server = Server::start(Options::with_model(fakes::model(fakes::find_square))).await;
+    let mut publisher = Publisher::start(&server.base, "/whip/cam").await;
+    let base = server.base.clone();
+    let engine = engine();
+    let offered = engine.offer_to_view().await.unwrap();
+    let sdp = offered.sdp.clone();
+    let (own, rest): (Vec<&str>, Vec<&str>) = sdp.lines().partition(|line| line.starts_with("a=candidate:"));
+    assert!(!own.is_empty());
+    let response = send(post(&format!("{base}/whep/cam"), &(rest.join("\r\n") + "\r\n"))).await;
+    let session = format!("{base}{}", told(&response, header::LOCATION));
+    let etag = told(&response, header::ETAG);
+    let answer = response.text().await.unwrap();
+    // Three times as long as a path that was there may be silent.
+    let waited = async {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(15) {
+            assert_eq!(told_status(&session).await, 204, "it waits still, after {:?}", begun.elapsed());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let fragment = format!("{}\r\n", own.join("\r\n"));
+        let patch = request(Method::PATCH, &session, FRAGMENT, fragment).header(header::IF_MATCH, &etag);
+        assert_eq!(send(patch).await.status(), 204);
+        let mut answered = offered.accept(&answer).await.unwrap();
+        loop {
+            match answered.events.recv().await.expect("the connection stands") {
+                ConnectionEvent::State(ConnectionState::Ended) => panic!("no connection came about"),
+                ConnectionEvent::Video(mut video) => return video.recv().await.is_some(),
+                _ => {}
+            }
+        }
+    };
+    let seen = publisher.while_publishing(tokio::time::timeout(2 * server::LIMIT, waited)).await;
+    assert!(seen.expect("video came"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -45,11 +45,9 @@ pub async fn serve(work: Duration) -> String {
     };
     let model = Model::new(info, false, move || Ok(Box::new(Busy(work))));
     let config = detect::Config::default();
-    let settings = model.settings(&config);
     let pool = Pools::start(model, &config).expect("threads");
     let engine = Engine::bind_loopback(&peer::Config { udp_port: 0, public_ip: vec![] }).expect("a UDP port");
-    let pipeline =
-        Pipeline::new(engine, pool, settings, pipeline::Config::default(), encode::Config::default(), vec![]);
+    let pipeline = Pipeline::new(engine, pool, pipeline::Config::default(), encode::Config::default(), vec![]);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a TCP port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(server::run(listener, server::Config::default(), pipeline, String::new, CancellationToken::new()));

@@ -27,6 +27,8 @@ pub struct Seen {
     pub gaps: u64,
     /// `server_added_ms` of each `frame` message.
     pub added: Vec<f64>,
+    /// Of each, how long the source took to hand the frame over, in milliseconds.
+    pub queued: Vec<f64>,
     pub detections: u64,
 }
 
@@ -34,6 +36,8 @@ pub struct Viewer {
     pub seen: Arc<Mutex<Seen>>,
     /// From the POST until the first picture was decoded.
     pub first_picture: Duration,
+    /// Whether the beginning of what was sent was lost on the way, so that it had to be asked for.
+    pub asked: bool,
     connection: Connection,
     engine: Engine,
 }
@@ -61,14 +65,14 @@ impl Viewer {
                 _ => continue,
             }
         };
-        let first_picture = first_picture(&mut video, start).await;
+        let (first_picture, asked) = first_picture(&mut video, start).await;
         let seen = Arc::new(Mutex::new(Seen::default()));
         tokio::spawn(async move { while events.recv().await.is_some() {} });
         tokio::spawn(count(video, Arc::clone(&seen)));
         if let Some(channel) = channel {
             tokio::spawn(read(channel, Arc::clone(&seen)));
         }
-        Self { seen, first_picture, connection: answered.connection, engine }
+        Self { seen, first_picture, asked, connection: answered.connection, engine }
     }
 
     pub async fn leave(self) {
@@ -86,10 +90,11 @@ async fn post(address: &str, offer: String) -> String {
     text
 }
 
-async fn first_picture(video: &mut VideoIn, start: Instant) -> Duration {
+async fn first_picture(video: &mut VideoIn, start: Instant) -> (Duration, bool) {
     let mut assembler = Assembler::new(AssemblerConfig::default());
     let mut decoder = VideoDecoder::h264(FramePool::new(), KeyframeRequest::ignored()).expect("a decoder");
     let keyframes = video.keyframe_request();
+    let mut asked = false;
     loop {
         let deadline = assembler.deadline();
         tokio::select! {
@@ -100,11 +105,14 @@ async fn first_picture(video: &mut VideoIn, start: Instant) -> Duration {
             match assembled {
                 Assembled::AccessUnit(unit) => {
                     if let Ok(Some(_)) = decoder.decode(&unit) {
-                        return start.elapsed();
+                        return (start.elapsed(), asked);
                     }
                 }
                 // As every player does whose first packets were lost.
-                Assembled::KeyframeNeeded(_) => keyframes.request(),
+                Assembled::KeyframeNeeded(_) => {
+                    asked = true;
+                    keyframes.request();
+                }
             }
         }
     }
@@ -131,7 +139,10 @@ async fn read(channel: Channel, seen: Arc<Mutex<Seen>>) {
         let mut seen = seen.lock().expect("no panic");
         match message["type"].as_str() {
             Some("detections") => seen.detections += 1,
-            Some("frame") => seen.added.extend(message["server_added_ms"].as_f64()),
+            Some("frame") => {
+                seen.added.extend(message["server_added_ms"].as_f64());
+                seen.queued.extend(message["ledger_ms"]["queue"].as_f64());
+            }
             _ => {}
         }
     }

@@ -1,14 +1,20 @@
 //! Draws detections on I420 planes.
 //!
-//! Belongs here: outlines, labels, the colour of each class, the banner of a picture that is not live. Does not belong here:
-//! which detections are drawn on which picture, moving them to the picture's time or size, and RGB.
+//! Belongs here: boxes, key points, outlines of objects and regions, labels, the colour of each class, hiding what nobody may see,
+//! the banner of a picture that is not live. Does not belong here: which detections are drawn or hidden on which picture, moving
+//! them to the picture's time or size, and RGB.
 
 mod banner;
 mod label;
+mod outline;
 mod palette;
+mod shape;
+mod veil;
 
 pub use banner::draw_banner;
+pub use outline::{Outline, draw_outlines};
 pub use palette::{PALETTE, Rgb, Yuv, colour, rgb_of};
+pub use veil::{Hidden, Hider, Veil};
 
 use label::{Font, Label, LabelCache};
 
@@ -47,7 +53,9 @@ impl Annotator {
     /// top, and every label is above every outline.
     ///
     /// An outline lies within its box, on even pixels so that luma and chroma have exactly the class's [`colour`]. Boxes
-    /// are cut to the picture; one outside it, empty or not a number is not drawn. Labels stay inside the picture.
+    /// are cut to the picture; one outside it, empty or not a number is not drawn. Labels stay inside the picture. Key points
+    /// are filled squares above the boxes, of twice the outline's thickness, those of a confidence below 0.5 left out; a
+    /// mask's polygon is a line of 2 pixels.
     pub fn draw(&mut self, picture: &mut I420Frame, boxes: &[Detection]) {
         let (width, height) = (picture.width(), picture.height());
         let side = width.min(height);
@@ -59,6 +67,15 @@ impl Annotator {
         for detection in boxes.iter().rev() {
             if let Some(rect) = Rect::of(&detection.bbox, width, height) {
                 outline(picture, rect, thickness, colour(detection.class_id));
+            }
+        }
+        for detection in boxes.iter().rev() {
+            let colour = colour(detection.class_id);
+            if let Some(corners) = &detection.mask {
+                shape::draw_outline(picture, corners, colour);
+            }
+            if let Some(points) = &detection.keypoints {
+                shape::draw_points(picture, points, 2 * thickness, colour);
             }
         }
         for detection in boxes.iter().rev() {

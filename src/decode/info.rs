@@ -18,6 +18,8 @@ pub struct StreamInfo {
     /// Whether pictures come in another order than they are shown in: H.264 once a B slice has been seen, H.265 by its
     /// parameter set.
     pub reorders: bool,
+    /// Whether the stream says that they may.
+    pub may_reorder: bool,
     /// Whether pictures may be fields.
     pub interlaced: bool,
     /// Bits of a sample.
@@ -120,6 +122,7 @@ fn of_h264(sps: &Sps) -> StreamInfo {
         profile,
         level: Some(f32::from(sps.level_idc) / 10.0),
         reorders: false,
+        may_reorder: sps.max_num_reorder_frames.is_some_and(|most| most > 0),
         interlaced: !sps.progressive,
         bit_depth: sps.bit_depth,
         width: sps.width,
@@ -141,6 +144,7 @@ fn of_h265(sps: &h265::Sps) -> StreamInfo {
         profile,
         level: Some(f32::from(sps.level_idc) / 30.0),
         reorders: sps.max_num_reorder_pics > 0,
+        may_reorder: sps.max_num_reorder_pics > 0,
         interlaced: sps.interlaced,
         bit_depth: sps.bit_depth,
         width: sps.width,
@@ -155,6 +159,7 @@ fn of_jpeg(headers: &jpeg::Headers) -> StreamInfo {
         profile: headers.process(),
         level: None,
         reorders: false,
+        may_reorder: false,
         interlaced: false,
         bit_depth: u32::from(headers.bits),
         width: u32::from(headers.width),

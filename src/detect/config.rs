@@ -26,8 +26,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Threads inside one session; unset: 1.
     pub threads: Option<usize>,
-    /// The most pictures of several streams that a model with an open batch axis looks at together; unset: 1 on the CPU, where
-    /// a batch is no faster, and 8 elsewhere.
+    /// The most pictures of several streams that a model with an open batch axis looks at together; unset: 1 on the CPU, and 8
+    /// elsewhere.
     pub batch: Option<usize>,
     /// On what the models run: `cpu`, `cuda`, `tensorrt` or `openvino`; all but the first are cargo features.
     pub provider: Provider,
@@ -78,10 +78,10 @@ const MAX_DETECTIONS: usize = 1000;
 /// More threads than this is a slip of the finger.
 const MAX_THREADS: usize = 256;
 
-/// The memory for a batch grows with it, and no runtime gains beyond this.
+/// The memory for a batch grows with it: more is a slip of the finger.
 const MAX_BATCH: usize = 64;
 
-/// What a batch may be where it is faster, unless configured.
+/// What a batch may be where the CPU does not run it, unless configured. Not measured.
 const DEFAULT_BATCH: usize = 8;
 
 /// More requests at a time than this is one, too.

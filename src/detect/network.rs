@@ -4,12 +4,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backend::Network;
-use super::heads::{Filter, Graph, Head, Output};
+use super::heads::{Filter, Graph, Head, Output, Parts};
 use super::model::ModelInfo;
 use super::nms::{Candidate, NmsMode, suppress};
 use super::preprocess::{Input, Mapping, Preprocessor};
-use super::{DetectError, Detector, Found, InputSpec, Picture, Settings, Stopper};
-use crate::media::Detection;
+use super::{DetectError, Detector, Found, InputSpec, OutputSpec, Picture, Settings, Stopper};
+use crate::media::{Detection, KeyPoint};
+
+/// How a model's outputs are read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// Which boxes suppress each other.
+    pub nms: NmsMode,
+    /// What the family leaves open.
+    pub output: OutputSpec,
+}
 
 /// One network with its buffers.
 #[derive(Debug)]
@@ -38,15 +47,16 @@ impl NetworkDetector {
     pub fn new(
         info: Arc<ModelInfo>,
         input: InputSpec,
-        nms: NmsMode,
+        reading: Reading,
         network: impl Into<Network>,
     ) -> Result<Self, DetectError> {
-        let network = network.into();
-        let head = Head::new(info.family, network.graph(), &input, info.labels.len())
+        let mut network = network.into();
+        let head = Head::new(info.family, network.graph(), &input, &reading.output, info.labels.len())
             .map_err(|expected| unusable(&info.name, network.graph(), &expected))?;
+        network.set_layout(input.layout).map_err(|expected| unusable(&info.name, network.graph(), &expected))?;
         Ok(Self {
             info,
-            nms,
+            nms: reading.nms,
             input,
             preprocessor: Preprocessor::new(input),
             network,
@@ -77,6 +87,30 @@ impl NetworkDetector {
 /// Which of the model's classes are among `names`, by class id.
 fn wanted(info: &ModelInfo, names: &[String]) -> Vec<bool> {
     info.labels.iter().map(|label| names.iter().any(|name| **name == **label)).collect()
+}
+
+/// An object in source pixels; `None` where nothing of it lies in the picture, or its class has no name.
+fn finish(candidate: &Candidate, parts: &Parts, mapping: &Mapping, info: &ModelInfo) -> Option<Detection> {
+    let bbox = mapping.to_source(&candidate.bbox);
+    let class = usize::try_from(candidate.class_id).ok()?;
+    // What lies in the padding is cut away to nothing.
+    if !(bbox.width() > 0.0 && bbox.height() > 0.0) {
+        return None;
+    }
+    let point = |point: &KeyPoint| {
+        let [x, y] = mapping.point([point.x, point.y]);
+        KeyPoint { x, y, ..*point }
+    };
+    let corner = |&corner: &[f32; 2]| mapping.point_inside(corner);
+    Some(Detection {
+        bbox,
+        confidence: candidate.score,
+        class_id: candidate.class_id,
+        class_name: info.labels.get(class)?.clone(),
+        keypoints: (!parts.keypoints.is_empty()).then(|| parts.keypoints.iter().map(point).collect()),
+        mask: (!parts.outline.is_empty()).then(|| parts.outline.iter().map(corner).collect()),
+        ..Detection::default()
+    })
 }
 
 /// A refusal that names what was found and what was expected.
@@ -123,16 +157,8 @@ impl Reader<'_> {
         head.decode(outputs, seen.size, &filter, candidates).map_err(DetectError::Frame)?;
         suppress(candidates, *nms, settings.iou, settings.max_detections);
         let items = candidates.iter().filter_map(|candidate| {
-            let bbox = seen.mapping.to_source(&candidate.bbox);
-            let class = usize::try_from(candidate.class_id).ok()?;
-            // What lies in the padding is cut away to nothing.
-            (bbox.width() > 0.0 && bbox.height() > 0.0).then_some(Detection {
-                bbox,
-                confidence: candidate.score,
-                class_id: candidate.class_id,
-                class_name: info.labels.get(class)?.clone(),
-                ..Detection::default()
-            })
+            let parts = head.parts(outputs, seen.size, candidate);
+            finish(candidate, &parts, &seen.mapping, info)
         });
         Ok(items.collect())
     }
@@ -171,7 +197,7 @@ impl Detector for NetworkDetector {
         let begun = Instant::now();
         let (items, infer) = network.run(input.tensor, seen.size, |outputs| reader.read(outputs, seen, settings))?;
         let postprocess = begun.elapsed().saturating_sub(infer);
-        Ok(Found { items: items?, preprocess, infer, postprocess, shared_by: 1 })
+        Ok(Found { items: items?, preprocess, infer, postprocess, shared_by: 1, passes: Vec::new() })
     }
 
     fn detect_batch(&mut self, pictures: &[(Picture<'_>, &Settings)]) -> Vec<Result<Found, DetectError>> {
@@ -248,7 +274,7 @@ impl NetworkDetector {
         })?;
         let one = |found: Result<(Vec<Detection>, Duration), DetectError>| {
             let (items, postprocess) = found?;
-            Ok(Found { items, preprocess, infer, postprocess, shared_by: count })
+            Ok(Found { items, preprocess, infer, postprocess, shared_by: count, passes: Vec::new() })
         };
         Ok(found?.into_iter().map(one).collect())
     }

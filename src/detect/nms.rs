@@ -12,10 +12,12 @@ pub enum NmsMode {
     PerClass,
     /// All.
     Agnostic,
+    /// None: the network proposes every object once.
+    None,
 }
 
 /// A box that a head proposes, in the pixels of the model's input.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Candidate {
     /// Where.
     pub bbox: BBox,
@@ -23,6 +25,8 @@ pub struct Candidate {
     pub score: f32,
     /// Which class.
     pub class_id: u32,
+    /// Which line, anchor or cell of the outputs proposes it: its key points and its mask stand there too.
+    pub row: usize,
 }
 
 /// The most candidates that are compared with each other: the best by score. The comparison is quadratic, and a
@@ -34,6 +38,10 @@ pub const MAX_CANDIDATES: usize = 3000;
 pub fn suppress(candidates: &mut Vec<Candidate>, mode: NmsMode, iou: f32, limit: usize) {
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
     candidates.truncate(MAX_CANDIDATES);
+    if mode == NmsMode::None {
+        candidates.truncate(limit);
+        return;
+    }
     let mut kept = 0;
     for next in 0..candidates.len() {
         if kept == limit {
@@ -59,7 +67,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn candidate(x: f32, score: f32, class_id: u32) -> Candidate {
-        Candidate { bbox: BBox::new(x, 0.0, x + 10.0, 10.0), score, class_id }
+        Candidate { bbox: BBox::new(x, 0.0, x + 10.0, 10.0), score, class_id, row: 0 }
     }
 
     #[test]
@@ -88,6 +96,13 @@ mod tests {
     }
 
     #[test]
+    fn without_suppression_the_best_stay_whatever_they_overlap() {
+        let mut all = vec![candidate(0.0, 0.5, 0), candidate(0.0, 0.9, 0), candidate(0.0, 0.7, 1)];
+        suppress(&mut all, NmsMode::None, 0.5, 2);
+        assert_eq!(all, [candidate(0.0, 0.9, 0), candidate(0.0, 0.7, 1)]);
+    }
+
+    #[test]
     fn a_suppressed_box_suppresses_nobody() {
         // B overlaps A and C, which do not overlap each other: A removes B, and C stays.
         let mut all = vec![candidate(0.0, 0.9, 0), candidate(4.0, 0.8, 0), candidate(8.0, 0.7, 0)];
@@ -105,7 +120,7 @@ mod tests {
 
     fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {
         let one = (0f32..100.0, 0f32..100.0, 0f32..60.0, 0f32..60.0, 0f32..1.0, 0u32..3).prop_map(
-            |(x, y, w, h, score, class_id)| Candidate { bbox: BBox::new(x, y, x + w, y + h), score, class_id },
+            |(x, y, w, h, score, class_id)| Candidate { bbox: BBox::new(x, y, x + w, y + h), score, class_id, row: 0 },
         );
         prop::collection::vec(one, 0..40)
     }
@@ -168,7 +183,7 @@ mod tests {
         fn garbage_does_not_panic(values in prop::collection::vec(any::<[f32; 5]>(), 0..20)) {
             let mut all: Vec<_> = values
                 .into_iter()
-                .map(|[x1, y1, x2, y2, score]| Candidate { bbox: BBox::new(x1, y1, x2, y2), score, class_id: 0 })
+                .map(|[x1, y1, x2, y2, score]| Candidate { bbox: BBox::new(x1, y1, x2, y2), score, ..Candidate::default() })
                 .collect();
             suppress(&mut all, NmsMode::Agnostic, 0.5, 10);
             prop_assert!(all.len() <= 10);

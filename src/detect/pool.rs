@@ -8,6 +8,7 @@
 mod look;
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -190,6 +191,25 @@ impl Shared {
     /// How many lanes use `model`.
     pub(super) fn lanes_of(&self, model: &Arc<Loaded>) -> usize {
         lock(&self.queue).turns.kept().filter(|seat| Arc::ptr_eq(&seat.model, model)).count()
+    }
+
+    /// Gives the lanes of `old` to `new`, from their next frames on, and says which they are.
+    pub(super) fn reseat(&self, old: &Arc<Loaded>, new: &Arc<Loaded>) -> Vec<Arc<LaneState>> {
+        let mut queue = lock(&self.queue);
+        let seats = queue.turns.kept_mut().filter(|seat| Arc::ptr_eq(&seat.model, old));
+        // Whoever calls holds the old one too: it does not go under the lock.
+        let moved = seats.map(|seat| {
+            seat.model = Arc::clone(new);
+            Arc::clone(&seat.lane)
+        });
+        moved.collect()
+    }
+
+    /// The streams whose lanes use `model`, by name.
+    pub(super) fn streams_of(&self, model: &Arc<Loaded>) -> BTreeSet<Arc<str>> {
+        let queue = lock(&self.queue);
+        let seats = queue.turns.kept().filter(|seat| Arc::ptr_eq(&seat.model, model));
+        seats.map(|seat| Arc::clone(seat.lane.stream())).collect()
     }
 
     /// Says that a frame waits in `lane`.

@@ -7,6 +7,12 @@
 //! cores): every thread runs every model, and [`turns`](super::turns) shares their time. A model has as many detectors as
 //! streams use it, and at most one for each thread, so that two threads never wait for each other.
 
+mod files;
+mod info;
+mod status;
+mod swap;
+mod upload;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +20,19 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
-use serde::Serialize;
+use arc_swap::ArcSwap;
 
 use super::lane::{Lane, LaneOptions, LaneState, OnResult, lock};
 use super::loaded::Loaded;
 use super::pool::{Shared, give_way, said};
-use super::{Config, DetectError, Family, Model, ModelInfo, RemoteStatus, Settings};
+use super::{Cascade, Config, DetectError, Family, Model, ModelInfo, Settings};
 use crate::media::{DetectionTimes, Detections};
+use files::Seen;
+
+pub use info::PoolInfo;
+pub use status::{InputStatus, ModelState, ModelStatus};
+pub use swap::Change;
+pub use upload::{ReplaceError, Upload};
 
 /// How much the detector's threads have worked since they started. Two of these give the load between them.
 #[derive(Clone, Copy, Debug)]
@@ -58,34 +70,6 @@ impl PoolStats {
     }
 }
 
-/// How a model is doing, for the API.
-#[derive(Clone, Debug, Serialize)]
-pub struct PoolInfo {
-    /// The model's name, as it was asked for while it is being loaded.
-    pub model: String,
-    /// It is the one that is configured.
-    pub default: bool,
-    /// It is being loaded; all that follows is 0.
-    pub loading: bool,
-    /// Streams that use it.
-    pub lanes: usize,
-    /// Its detectors, one session each; those of single streams (`motion`) are not counted.
-    pub detectors: usize,
-    /// Frames looked at, failures included.
-    pub frames: u64,
-    /// Frames that failed.
-    pub failed: u64,
-    /// Frames that were looked at together with those of other streams.
-    pub batched: u64,
-    /// Frames that took longer than the deadline: among those that failed, unless they were done at the last moment.
-    pub overdue: u64,
-    /// What the model itself took for the newest finished frame, in milliseconds.
-    pub infer_ms: Option<f64>,
-    /// The server that runs it, if one does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remote: Option<RemoteStatus>,
-}
-
 /// From a name to a model: [`Model::load`], or what a test has.
 type Load = dyn Fn(&Config) -> Result<Model, DetectError> + Send + Sync;
 
@@ -98,9 +82,14 @@ pub struct Pools {
 struct Inner {
     shared: Arc<Shared>,
     config: Config,
-    default: Arc<Loaded>,
+    default: ArcSwap<Loaded>,
     load: Box<Load>,
     models: Mutex<HashMap<String, Entry>>,
+    /// One model at a time is replaced.
+    swapping: Mutex<()>,
+    seen: Mutex<HashMap<String, Seen>>,
+    /// Why the newest file of a model is not in use.
+    refused: Mutex<HashMap<String, Arc<str>>>,
     last_id: AtomicU64,
 }
 
@@ -110,6 +99,22 @@ enum Entry {
     Loading(Vec<Arc<LaneState>>, Weak<Loaded>),
     /// The lanes hold it.
     Ready(Weak<Loaded>),
+    /// It could not be loaded: these lanes get it when its files have changed.
+    Failed { lanes: Vec<Weak<LaneState>>, reason: Arc<str> },
+}
+
+impl Entry {
+    /// Whether somebody uses it, or would.
+    fn lives(&mut self) -> bool {
+        match self {
+            Self::Loading(..) => true,
+            Self::Ready(model) => model.strong_count() > 0,
+            Self::Failed { lanes, .. } => {
+                lanes.retain(|lane| lane.upgrade().is_some_and(|lane| !lane.closed()));
+                !lanes.is_empty()
+            }
+        }
+    }
 }
 
 impl Pools {
@@ -138,11 +143,15 @@ impl Pools {
         let inner = Inner {
             shared,
             config: config.clone(),
-            default,
+            default: ArcSwap::new(default),
             load: Box::new(load),
             models: Mutex::default(),
+            swapping: Mutex::default(),
+            seen: Mutex::default(),
+            refused: Mutex::default(),
             last_id: AtomicU64::new(0),
         };
+        inner.files_taken(&config.model);
         Ok(Arc::new(Self { inner: Arc::new(inner) }))
     }
 
@@ -156,63 +165,34 @@ impl Pools {
         on_result: impl Fn(Arc<Detections>) + Send + Sync + 'static,
     ) -> Lane {
         let inner = &self.inner;
-        let wish = options.model.clone().filter(|name| !inner.is_default(name));
+        let cascade = options.cascade.clone();
+        let model = options.model.clone().filter(|name| !inner.is_default(name));
+        let wish = cascade.as_ref().map(Cascade::key).or(model);
         let settings = options.settings.clone().unwrap_or_else(|| self.settings());
         let id = inner.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let on_result: Arc<OnResult> = Arc::new(on_result);
         let state = Arc::new(LaneState::new(id, stream, options, settings, on_result));
         match wish {
-            None => inner.seat(&state, &inner.default),
-            Some(name) => inner.fetch(&name, &state),
+            None => {
+                // Not between the two steps of a model that takes another's place.
+                let _models = lock(&inner.models);
+                inner.seat(&state, &inner.default.load_full());
+            }
+            Some(name) => inner.fetch(&name, &state, cascade),
         }
         Lane::new(Arc::clone(&inner.shared), state)
     }
 
     /// The configured model.
     #[must_use]
-    pub fn model_info(&self) -> &ModelInfo {
-        self.inner.default.model.info()
+    pub fn model_info(&self) -> Arc<ModelInfo> {
+        self.inner.default.load().model.info_shared()
     }
 
     /// What holds for a stream of the configured model that chose nothing.
     #[must_use]
     pub fn settings(&self) -> Settings {
-        self.inner.default.model.settings(&self.inner.config)
-    }
-
-    /// How each model is doing: the configured one first, then by name.
-    #[must_use]
-    pub fn info(&self) -> Vec<PoolInfo> {
-        let inner = &self.inner;
-        let mut models = lock(&inner.models);
-        models.retain(|_, entry| !matches!(entry, Entry::Ready(model) if model.strong_count() == 0));
-        let others = models.iter().filter_map(|(name, entry)| match entry {
-            Entry::Loading(_, model) => Some(model.upgrade().ok_or_else(|| name.clone())),
-            Entry::Ready(model) => model.upgrade().map(Ok),
-        });
-        let others: Vec<Result<Arc<Loaded>, String>> = others.collect();
-        drop(models);
-        let mut all = vec![inner.describe(&inner.default, true)];
-        all.extend(others.into_iter().map(|other| match other {
-            Ok(model) => inner.describe(&model, false),
-            Err(model) => PoolInfo {
-                model,
-                default: false,
-                loading: true,
-                lanes: 0,
-                detectors: 0,
-                frames: 0,
-                failed: 0,
-                batched: 0,
-                overdue: 0,
-                infer_ms: None,
-                remote: None,
-            },
-        }));
-        if let Some((_, others)) = all.split_first_mut() {
-            others.sort_by(|a, b| a.model.cmp(&b.model));
-        }
-        all
+        self.inner.default.load().model.settings(&self.inner.config)
     }
 
     /// How much the threads have worked.
@@ -236,32 +216,16 @@ impl Drop for Pools {
 
 impl std::fmt::Debug for Pools {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pools").field("default", &self.inner.default.model).finish_non_exhaustive()
+        f.debug_struct("Pools").field("default", &self.inner.default.load().model).finish_non_exhaustive()
     }
 }
 
 impl Inner {
     /// Whether `name` means the configured model, and not the motion detector that stands in for one without a file.
     fn is_default(&self, name: &str) -> bool {
-        let info = self.default.model.info();
+        let default = self.default.load();
+        let info = default.model.info();
         name == &*info.name || (name == self.config.model && info.family != Family::Motion)
-    }
-
-    fn describe(&self, model: &Arc<Loaded>, default: bool) -> PoolInfo {
-        let last = *lock(&model.last);
-        PoolInfo {
-            model: model.model.info().name.to_string(),
-            default,
-            loading: false,
-            lanes: self.shared.lanes_of(model),
-            detectors: model.detectors(),
-            frames: model.frames.load(Ordering::Relaxed),
-            failed: model.failed.load(Ordering::Relaxed),
-            batched: model.batched.load(Ordering::Relaxed),
-            overdue: model.overdue.load(Ordering::Relaxed),
-            infer_ms: last.map(|times| times.infer.as_secs_f64() * 1e3),
-            remote: model.model.remote_status(),
-        }
     }
 
     /// Puts `lane` among those who take turns.
@@ -275,12 +239,13 @@ impl Inner {
         let mut settings = model.model.settings(&self.config);
         let labels = &model.model.info().labels;
         let known = |classes: &Arc<[String]>| classes.iter().any(|class| labels.iter().any(|label| **label == **class));
-        settings.classes = settings.classes.filter(|classes| Arc::ptr_eq(model, &self.default) || known(classes));
+        settings.classes =
+            settings.classes.filter(|classes| Arc::ptr_eq(model, &self.default.load()) || known(classes));
         settings
     }
 
-    /// Gets `lane` the model of that name.
-    fn fetch(self: &Arc<Self>, name: &str, lane: &Arc<LaneState>) {
+    /// Gets `lane` the model of that name, or the cascade of that key.
+    fn fetch(self: &Arc<Self>, name: &str, lane: &Arc<LaneState>, cascade: Option<Cascade>) {
         let mut models = lock(&self.models);
         let there = match models.get_mut(name) {
             Some(Entry::Loading(waiting, _)) => {
@@ -288,22 +253,27 @@ impl Inner {
                 return;
             }
             Some(Entry::Ready(model)) => model.upgrade(),
-            None => None,
+            Some(Entry::Failed { .. }) | None => None,
         };
         if let Some(model) = &there
             && (model.model.per_stream() || self.wanted(model, 1) <= model.detectors())
         {
-            drop(models);
             self.seat(lane, model);
             return;
         }
         let known = there.as_ref().map_or_else(Weak::new, Arc::downgrade);
-        models.insert(name.to_owned(), Entry::Loading(vec![Arc::clone(lane)], known));
+        // It is tried for all who were told that it does not come.
+        let mut waiting = match models.remove(name) {
+            Some(Entry::Failed { lanes, .. }) => lanes.iter().filter_map(Weak::upgrade).collect(),
+            _ => Vec::new(),
+        };
+        waiting.push(Arc::clone(lane));
+        models.insert(name.to_owned(), Entry::Loading(waiting, known));
         drop(models);
         let (this, wish) = (Arc::clone(self), name.to_owned());
         let thread = thread::Builder::new().name("detect-load".to_owned()).spawn(move || {
             give_way();
-            this.load(&wish, there);
+            this.load(&wish, there, cascade.as_ref());
         });
         if let Err(error) = thread {
             self.refuse(name, &format!("the system gave no thread to load it: {error}"));
@@ -316,15 +286,20 @@ impl Inner {
     }
 
     /// Loads a model unless it is there, makes its detectors, and seats the lanes that wait for it.
-    fn load(&self, name: &str, there: Option<Arc<Loaded>>) {
+    fn load(&self, name: &str, there: Option<Arc<Loaded>>, cascade: Option<&Cascade>) {
         let first = there.is_none();
         let loaded = catch_unwind(AssertUnwindSafe(|| {
             let model = if let Some(model) = there {
                 model
             } else {
-                // The server is the configured model's.
-                let config = Config { model: name.to_owned(), remote: None, remote_model: None, ..self.config.clone() };
-                Arc::new(Loaded::new((self.load)(&config)?))
+                let load = |model: &str| (self.load)(&self.config_for(model));
+                // A cascade's models are its own, also where another stream uses the same alone; their files are not watched.
+                Arc::new(Loaded::new(if let Some(cascade) = cascade {
+                    cascade.load(load)?
+                } else {
+                    self.files_taken(name);
+                    load(name)?
+                }))
             };
             if let Err(error) = model.stock(self.wanted(&model, 1)) {
                 if first {
@@ -369,11 +344,11 @@ impl Inner {
     /// Tells those who wait for a model that it does not come.
     fn refuse(&self, name: &str, reason: &str) {
         tracing::warn!(model = name, reason, "a model cannot be used");
-        let entry = lock(&self.models).remove(name);
-        if let Some(Entry::Loading(waiting, _)) = entry {
-            for lane in waiting {
-                lane.fail(reason);
-            }
+        let mut models = lock(&self.models);
+        if let Some(Entry::Loading(waiting, _)) = models.remove(name) {
+            waiting.iter().for_each(|lane| lane.fail(reason));
+            let lanes = waiting.iter().map(Arc::downgrade).collect();
+            models.insert(name.to_owned(), Entry::Failed { lanes, reason: reason.into() });
         }
     }
 }

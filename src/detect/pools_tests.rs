@@ -179,7 +179,7 @@ fn the_newest_frame_wins_and_the_skipped_are_counted() {
     stage.order(Order::Find);
     assert_eq!(stage.result().frame_id, 0);
     assert_eq!(stage.pass().1.frame_id, 4);
-    assert_eq!(lane.counters(), LaneCounters { offered: 5, skipped: 3, finished: 2, failed: 0 });
+    assert_eq!(lane.counters(), LaneCounters { offered: 5, passed_over: 0, skipped: 3, finished: 2, failed: 0 });
     assert_eq!(stage.left_over(), 0);
 }
 
@@ -263,7 +263,7 @@ fn a_panic_costs_its_frame_and_its_detector_and_hurts_no_other_stream() {
     assert_eq!((entry.stream, entry.detector, result.width), (34, 1, 34), "a new detector took its place");
     a.offer(frame(32, 2));
     assert_eq!(stage.pass().1.frame_id, 2);
-    assert_eq!(a.counters(), LaneCounters { offered: 2, skipped: 0, finished: 1, failed: 1 });
+    assert_eq!(a.counters(), LaneCounters { offered: 2, passed_over: 0, skipped: 0, finished: 1, failed: 1 });
     assert_eq!((b.counters().failed, stage.pool.stats().panics), (0, 1));
 }
 
@@ -370,7 +370,7 @@ fn shutdown_joins_and_later_frames_are_not_looked_at() {
     assert!(stage.entered.try_recv().is_err());
     drop(stage);
     lane.offer(frame(32, 2));
-    assert_eq!(lane.counters(), LaneCounters { offered: 3, skipped: 1, finished: 1, failed: 0 });
+    assert_eq!(lane.counters(), LaneCounters { offered: 3, passed_over: 0, skipped: 1, finished: 1, failed: 0 });
 }
 
 #[test]
@@ -586,7 +586,7 @@ fn a_model_that_cannot_be_loaded_is_an_error_of_its_stream_alone() {
         let LaneModel::Failed(reason) = worse.model() else { unreachable!() };
         assert!(reason.contains(said), "{reason}");
         worse.offer(frame(34, 1));
-        assert_eq!(worse.counters(), LaneCounters { offered: 2, skipped: 0, finished: 0, failed: 2 });
+        assert_eq!(worse.counters(), LaneCounters { offered: 2, passed_over: 0, skipped: 0, finished: 0, failed: 2 });
         usual.offer(frame(32, 0));
         stage.pass();
     }

@@ -1,31 +1,30 @@
-//! Takes a model's file from the source that its manifest pins into the models folder.
+//! Takes a model's file from the source that its manifest pins, or from a mirror, into the models folder.
 //!
-//! Downloads are left to `python3`, which set-up needs anyway: `pip download` for a wheel, `urllib` for a file of a
-//! repository. Both honour the user's proxy, certificates and package index. Nothing that comes is run, installed or
-//! trusted: the wheel, the file inside it and the file that is stored each have to have the manifest's SHA-256.
+//! A file of a repository, and everything of a mirror on the web, comes by HTTP, and what a broken connection left is gone on
+//! with. A wheel comes by `pip download`, which knows the user's package index. Nothing that comes is run, installed or trusted:
+//! the wheel, the file inside it and the file that is stored each have to have the manifest's SHA-256.
+
+mod download;
+mod mirror;
+mod wheel;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{Cursor, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sha2::{Digest, Sha256};
+use reqwest::Url;
 
+use super::digest;
+use super::load::MAX_MODEL_BYTES;
 use super::manifest::{Manifest, RepositorySource, Source, WheelSource};
 use super::rewrite::{RewriteError, make_usable};
+use download::{Part, client, shown};
+pub use mirror::Mirror;
 
-/// The interpreter that downloads.
+/// The interpreter whose pip downloads wheels.
 const PYTHON: &str = "python3";
-
-/// Protobuf's own limit for one message, and so for a model.
-const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
-
-/// Fetches a URL into a file; both come as arguments, so that nothing has to be quoted.
-const FETCH_URL: &str = "import shutil, sys, urllib.request
-with urllib.request.urlopen(sys.argv[1], timeout=60) as response, open(sys.argv[2], 'wb') as file:
-    shutil.copyfileobj(response, file)";
 
 /// How far a pull has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +33,13 @@ pub enum Progress {
     Present,
     /// The download of this begins.
     Downloading(String),
+    /// So much of it is there.
+    Bytes {
+        /// With what was there before.
+        done: u64,
+        /// Unless the server does not say.
+        total: Option<u64>,
+    },
     /// This file of the mirror is taken.
     Mirrored(PathBuf),
     /// The graph is being rewritten.
@@ -64,7 +70,7 @@ pub enum PullError {
     /// The download failed.
     #[error(
         "{what} could not be downloaded: {said}; check the network, the proxy (`HTTPS_PROXY`) and pip's index, or name a \
-         folder that holds the file with `--mirror DIR`"
+         folder or an address that holds the file with `--mirror DIR|URL`"
     )]
     Download {
         /// What was asked for.
@@ -72,11 +78,22 @@ pub enum PullError {
         /// The last words of the program that tried.
         said: String,
     },
+    /// The host of the repository does not give the file.
+    #[error("{reason}; fetch it by hand: {fetch}")]
+    ByHand {
+        /// What is wrong.
+        reason: String,
+        /// Which file, from where, by which SHA-256, to where.
+        fetch: String,
+    },
+    /// Another pull is at it.
+    #[error("another pull is fetching it (`{0}` is locked): wait for it")]
+    Busy(PathBuf),
     /// A mirror was named and has nothing of the kind.
     #[error("the mirror `{mirror}` holds none of: {wanted}")]
     NotInMirror {
-        /// The folder.
-        mirror: PathBuf,
+        /// The folder or address.
+        mirror: String,
         /// The file names that would have done.
         wanted: String,
     },
@@ -113,16 +130,16 @@ pub enum PullError {
 
 /// Pulls the model of `manifest` into `models_dir`, which is made when it is not there, and returns the file's path.
 ///
-/// With a `mirror`, a folder that holds the wheel or the file, nothing is downloaded. Where the right file stands
-/// already, nothing is done. The file appears under its name whole or not at all. Blocks; `progress` is called from
-/// the same thread.
+/// With a `mirror` nothing is taken from elsewhere. Where the right file stands already, nothing is done. The file appears
+/// under its name whole or not at all; what a broken download left is kept for the next. Blocks; `progress` is called from the
+/// same thread.
 ///
 /// # Errors
 /// [`PullError`]: what to change.
 pub fn pull(
     manifest: &Manifest,
     models_dir: &Path,
-    mirror: Option<&Path>,
+    mirror: Option<&Mirror>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PathBuf, PullError> {
     pull_with(PYTHON.as_ref(), manifest, models_dir, mirror, progress)
@@ -132,7 +149,7 @@ fn pull_with(
     python: &OsStr,
     manifest: &Manifest,
     models_dir: &Path,
-    mirror: Option<&Path>,
+    mirror: Option<&Mirror>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PathBuf, PullError> {
     let source = manifest.source.as_ref().ok_or_else(|| PullError::NoSource(manifest.name.clone()))?;
@@ -142,148 +159,168 @@ fn pull_with(
         Source::Repository(file) => &file.sha256,
     };
     let as_stored = source.stored_sha256();
-    if fs::read(&target).is_ok_and(|bytes| sha256(&bytes).eq_ignore_ascii_case(as_stored)) {
+    if digest::of_file(&target).is_ok_and(|sum| sum.eq_ignore_ascii_case(as_stored)) {
         progress(Progress::Present);
         return Ok(target);
     }
     let scratch = Scratch::inside(models_dir)?;
-    let shipped = match (source, mirror) {
-        (Source::Wheel(wheel), Some(mirror)) => wheel_in_mirror(wheel, &manifest.file, mirror, progress)?,
+    let mut fetched = Fetched { manifest, models_dir, progress, part: None };
+    let came = match (source, mirror) {
+        (Source::Wheel(wheel), Some(Mirror::Folder(mirror))) => fetched.wheel_in_folder(wheel, mirror)?,
+        (Source::Wheel(wheel), Some(Mirror::Web(mirror))) => fetched.wheel_on_web(wheel, mirror)?,
         (Source::Wheel(wheel), None) => {
-            progress(Progress::Downloading(format!("{}=={}", wheel.package, wheel.version)));
-            from_wheel(wheel, &download_wheel(python, wheel, &scratch.0)?)?
+            (fetched.progress)(Progress::Downloading(format!("{}=={}", wheel.package, wheel.version)));
+            wheel::open(wheel, &wheel::download(python, wheel, &scratch.0)?)?
         }
-        (Source::Repository(file), Some(mirror)) => {
+        (Source::Repository(file), Some(Mirror::Folder(mirror))) => {
             let (path, bytes) = first_in(mirror, &[file_name(&file.path), &manifest.file])?;
-            progress(Progress::Mirrored(path));
+            (fetched.progress)(Progress::Mirrored(path));
             bytes
         }
-        (Source::Repository(file), None) => {
-            progress(Progress::Downloading(format!("{} of {}", file.path, file.repository)));
-            download_file(python, file, &scratch.0)?
+        (Source::Repository(file), Some(Mirror::Web(mirror))) => {
+            let names = [file_name(&file.path), &manifest.file];
+            fetched.first_on_web(mirror, &names, &file.sha256)?
         }
+        (Source::Repository(file), None) => fetched.repository_file(file, &target)?,
     };
-    check(&manifest.file, &shipped, as_shipped)?;
-    let stored = if as_shipped == as_stored {
-        shipped
+    let part = fetched.part.take();
+    // A mirror may be the models folder of another machine.
+    let stored = if as_shipped == as_stored || digest::of(&came).eq_ignore_ascii_case(as_stored) {
+        came
     } else {
+        check(&manifest.file, &came, as_shipped)?;
         progress(Progress::Rewriting);
-        make_usable(&shipped)?
+        make_usable(&came)?
     };
-    check(&format!("{}, rewritten,", manifest.file), &stored, as_stored)?;
+    let rewritten = if as_shipped == as_stored { "" } else { ", rewritten," };
+    check(&format!("{}{rewritten}", manifest.file), &stored, as_stored)?;
     scratch.store(&stored, &target)?;
+    if let Some(part) = part {
+        part.remove();
+    }
     progress(Progress::Stored);
     Ok(target)
 }
 
-/// The model's bytes from a wheel in the mirror, or else from the file itself.
-fn wheel_in_mirror(
-    wheel: &WheelSource,
-    file: &str,
-    mirror: &Path,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Vec<u8>, PullError> {
-    if let Some(path) = find_wheel(mirror, wheel)? {
-        let bytes = read(&path)?;
-        progress(Progress::Mirrored(path));
-        return from_wheel(wheel, &bytes);
-    }
-    let (path, bytes) = first_in(mirror, &[file_name(&wheel.path), file]).map_err(|error| match error {
-        PullError::NotInMirror { mirror, wanted } => {
-            PullError::NotInMirror { mirror, wanted: format!("{}*.whl, {wanted}", wheel_prefix(wheel)) }
+/// The ways to a model's bytes.
+struct Fetched<'a> {
+    manifest: &'a Manifest,
+    models_dir: &'a Path,
+    progress: &'a mut dyn FnMut(Progress),
+    /// What they came in, which is to go when they are stored.
+    part: Option<Part>,
+}
+
+impl Fetched<'_> {
+    /// From a wheel in the folder, or else from the file itself.
+    fn wheel_in_folder(&mut self, wheel: &WheelSource, mirror: &Path) -> Result<Vec<u8>, PullError> {
+        if let Some(path) = wheel::find(mirror, wheel)? {
+            let bytes = read(&path)?;
+            (self.progress)(Progress::Mirrored(path));
+            return wheel::open(wheel, &bytes);
         }
-        other => other,
-    })?;
-    progress(Progress::Mirrored(path));
-    Ok(bytes)
-}
-
-fn download_wheel(python: &OsStr, wheel: &WheelSource, scratch: &Path) -> Result<Vec<u8>, PullError> {
-    let requirement = format!("{}=={}", wheel.package, wheel.version);
-    let args = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input", "--dest"];
-    run(
-        python,
-        args.iter().map(OsStr::new).chain([scratch.as_os_str(), "--".as_ref(), requirement.as_ref()]),
-        &requirement,
-    )?;
-    let path = find_wheel(scratch, wheel)?.ok_or_else(|| PullError::Download {
-        what: requirement,
-        said: format!("pip left no {}*.whl", wheel_prefix(wheel)),
-    })?;
-    read(&path)
-}
-
-fn download_file(python: &OsStr, file: &RepositorySource, scratch: &Path) -> Result<Vec<u8>, PullError> {
-    let url = format!("{}/raw/{}/{}", file.repository.trim_end_matches('/'), file.commit, file.path);
-    let path = scratch.join("download");
-    run(python, ["-c".as_ref(), FETCH_URL.as_ref(), url.as_ref(), path.as_os_str()].into_iter(), &url)?;
-    read(&path)
-}
-
-/// Runs the interpreter to its end; what it said is kept for the error.
-fn run<'a>(python: &OsStr, args: impl Iterator<Item = &'a OsStr>, what: &str) -> Result<(), PullError> {
-    let output = Command::new(python)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(|reason| PullError::Python { program: python.to_string_lossy().into_owned(), reason })?;
-    if output.status.success() {
-        return Ok(());
+        let (path, bytes) =
+            first_in(mirror, &[file_name(&wheel.path), &self.manifest.file]).map_err(|error| match error {
+                PullError::NotInMirror { mirror, wanted } => {
+                    PullError::NotInMirror { mirror, wanted: format!("{}*.whl, {wanted}", wheel::prefix(wheel)) }
+                }
+                other => other,
+            })?;
+        (self.progress)(Progress::Mirrored(path));
+        Ok(bytes)
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    if said.contains("No module named pip") {
-        return Err(PullError::NoPip);
+
+    /// The same of a mirror on the web, which cannot be looked through: the wheel's name has to be known.
+    fn wheel_on_web(&mut self, wheel: &WheelSource, mirror: &Url) -> Result<Vec<u8>, PullError> {
+        let name = wheel::file_name(wheel);
+        if let Some(bytes) = self.on_web(mirror, &name, &[&wheel.wheel_sha256])? {
+            return wheel::open(wheel, &bytes);
+        }
+        self.first_on_web(mirror, &[file_name(&wheel.path), &self.manifest.file], &wheel.sha256).map_err(|error| {
+            match error {
+                PullError::NotInMirror { mirror, wanted } => {
+                    PullError::NotInMirror { mirror, wanted: format!("{name}, {wanted}") }
+                }
+                other => other,
+            }
+        })
     }
-    let last = last_words(&said).unwrap_or_else(|| output.status.to_string());
-    Err(PullError::Download { what: what.to_owned(), said: last })
-}
 
-/// The last line that says something, cut to a readable length.
-fn last_words(said: &str) -> Option<String> {
-    const SHOWN: usize = 300;
-    let line = said.lines().map(str::trim).rfind(|line| !line.is_empty() && !line.starts_with("[notice]"))?;
-    Some(line.chars().take(SHOWN).collect())
-}
+    /// The first of `names` that the mirror has.
+    fn first_on_web(&mut self, mirror: &Url, names: &[&str], sum: &str) -> Result<Vec<u8>, PullError> {
+        let stored = self.manifest.source.as_ref().map_or(sum, Source::stored_sha256);
+        for name in names {
+            if let Some(bytes) = self.on_web(mirror, name, &[sum, stored])? {
+                return Ok(bytes);
+            }
+        }
+        Err(PullError::NotInMirror { mirror: shown(mirror), wanted: names.join(", ") })
+    }
 
-fn from_wheel(wheel: &WheelSource, bytes: &[u8]) -> Result<Vec<u8>, PullError> {
-    check(&format!("the wheel of {}=={}", wheel.package, wheel.version), bytes, &wheel.wheel_sha256)?;
-    take_out(bytes, &wheel.path).map_err(|reason| PullError::Wheel { path: wheel.path.clone(), reason })
-}
-
-/// One file of a zip archive (a wheel is one: PEP 427).
-fn take_out(archive: &[u8], path: &str) -> Result<Vec<u8>, String> {
-    let mut archive = zip::ZipArchive::new(Cursor::new(archive)).map_err(|error| error.to_string())?;
-    let file = archive.by_name(path).map_err(|error| error.to_string())?;
-    let mut bytes = Vec::new();
-    file.take(MAX_MODEL_BYTES).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    Ok(bytes)
-}
-
-/// How a wheel's file name begins (PEP 427: runs of other characters than letters, digits and dots become `_`).
-fn wheel_prefix(wheel: &WheelSource) -> String {
-    format!("{}-{}-", wheel.package.replace(['-', '.'], "_"), wheel.version)
-}
-
-fn find_wheel(folder: &Path, wheel: &WheelSource) -> Result<Option<PathBuf>, PullError> {
-    let at = |reason| PullError::File { path: folder.to_owned(), reason };
-    let prefix = wheel_prefix(wheel).to_lowercase();
-    for entry in fs::read_dir(folder).map_err(at)? {
-        let path = entry.map_err(at)?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-        if name.starts_with(&prefix) && path.extension().is_some_and(|extension| extension == "whl") {
-            return Ok(Some(path));
+    fn on_web(&mut self, mirror: &Url, name: &str, sums: &[&str]) -> Result<Option<Vec<u8>>, PullError> {
+        match mirror::below(mirror, name) {
+            Some(url) => self.download(&url, sums),
+            None => Ok(None),
         }
     }
-    Ok(None)
+
+    /// From the host of the repository.
+    fn repository_file(&mut self, file: &RepositorySource, target: &Path) -> Result<Vec<u8>, PullError> {
+        let RepositorySource { repository, commit, path, sha256 } = file;
+        let target = target.display();
+        let by_hand = |reason: String| PullError::ByHand {
+            reason,
+            fetch: format!("`{path}` of {repository} at commit {commit}, SHA-256 {sha256}, to {target}"),
+        };
+        let Some(url) = mirror::raw_file(file) else {
+            return Err(by_hand(format!("no way is known to files of {repository}")));
+        };
+        match self.download(&url, &[sha256]) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(by_hand(format!("{} does not exist", shown(&url)))),
+            Err(PullError::Download { what, said }) => Err(by_hand(format!("{what} could not be downloaded: {said}"))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The file at `url`, which has to have one of these digests; `None` where there is none.
+    fn download(&mut self, url: &Url, sums: &[&str]) -> Result<Option<Vec<u8>>, PullError> {
+        let Some(sum) = sums.first() else { return Ok(None) };
+        (self.progress)(Progress::Downloading(shown(url)));
+        // One part at a time: the one before was of a file that is not there.
+        self.part = None;
+        let client = client()?;
+        let mut part = Part::open(self.models_dir, sum)?;
+        loop {
+            let continued = part.continued;
+            if !part.fetch(&client, url, self.progress)? {
+                // What another name left stays for that one.
+                if part.is_empty()? {
+                    part.remove();
+                }
+                return Ok(None);
+            }
+            let bytes = part.bytes()?;
+            let got = digest::of(&bytes);
+            if sums.iter().any(|sum| got.eq_ignore_ascii_case(sum)) {
+                self.part = Some(part);
+                return Ok(Some(bytes));
+            }
+            part.clear()?;
+            // The beginning may have been of another file.
+            if !continued {
+                part.remove();
+                return Err(PullError::Checksum { what: shown(url), expected: (*sum).to_owned(), got });
+            }
+        }
+    }
 }
 
 /// The first of `names` that the folder holds.
 fn first_in(folder: &Path, names: &[&str]) -> Result<(PathBuf, Vec<u8>), PullError> {
     match names.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
         Some(path) => read(&path).map(|bytes| (path, bytes)),
-        None => Err(PullError::NotInMirror { mirror: folder.to_owned(), wanted: names.join(", ") }),
+        None => Err(PullError::NotInMirror { mirror: folder.display().to_string(), wanted: names.join(", ") }),
     }
 }
 
@@ -295,12 +332,8 @@ fn read(path: &Path) -> Result<Vec<u8>, PullError> {
     fs::read(path).map_err(|reason| PullError::File { path: path.to_owned(), reason })
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(bytes))
-}
-
 fn check(what: &str, bytes: &[u8], expected: &str) -> Result<(), PullError> {
-    let got = sha256(bytes);
+    let got = digest::of(bytes);
     if got.eq_ignore_ascii_case(expected) {
         Ok(())
     } else {
@@ -342,3 +375,5 @@ impl Drop for Scratch {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod web_tests;

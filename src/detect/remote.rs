@@ -13,11 +13,11 @@ use serde::Serialize;
 
 use super::backend::{Remote, RemoteCounts, RemoteOptions};
 use super::lane::lock;
-use super::load::{describe, is_path, locate, rehearse};
+use super::load::{describe, rehearse};
 use super::loaded::Loaded;
+use super::locate::{is_path, locate};
 use super::model::{Model, ModelInfo};
-use super::network::NetworkDetector;
-use super::nms::NmsMode;
+use super::network::{NetworkDetector, Reading};
 use super::{Config, DetectError, Detector, Found, InputSpec, Picture, Settings, Stopper};
 
 /// How a server that runs a model is doing.
@@ -47,7 +47,7 @@ pub struct RemoteStatus {
 struct Far {
     info: Arc<ModelInfo>,
     input: InputSpec,
-    nms: NmsMode,
+    reading: Reading,
 }
 
 /// The model here.
@@ -75,17 +75,25 @@ struct Shared {
 /// [`DetectError::Remote`] when the server is away and there is no model here; [`DetectError::Unusable`] when the server's model
 /// is none that can be used, or has other classes than the one here; those of the model here, but for its absence.
 pub fn load(config: &Config) -> Result<Model, DetectError> {
+    load_before(config, Model::load_here(config))
+}
+
+/// The same with the model here, or why there is none.
+///
+/// # Errors
+/// The same.
+pub fn load_before(config: &Config, here: Result<Model, DetectError>) -> Result<Model, DetectError> {
     let address = config.remote.clone().unwrap_or_default();
     let stem = || Path::new(&config.model).file_stem().filter(|_| is_path(&config.model));
-    let here = || stem().map_or_else(|| config.model.clone(), |stem| stem.to_string_lossy().into_owned());
-    let model = config.remote_model.clone().unwrap_or_else(here);
+    let name = || stem().map_or_else(|| config.model.clone(), |stem| stem.to_string_lossy().into_owned());
+    let model = config.remote_model.clone().unwrap_or_else(name);
     let remote = Arc::new(Remote::connect(RemoteOptions {
         address: address.clone(),
         model: model.clone(),
         timeout: Duration::from_millis(config.remote_timeout_ms),
         concurrency: config.remote_concurrency,
     })?);
-    let (near, missing) = match Model::load_here(config) {
+    let (near, missing) = match here {
         Ok(near) => (Some(near), None),
         Err(error @ DetectError::Missing { .. }) => (None, Some(error)),
         Err(error) => return Err(error),
@@ -164,7 +172,7 @@ impl Shared {
             let far = self.describe(session.graph())?;
             self.far.get_or_init(|| far)
         };
-        let detector = NetworkDetector::new(Arc::clone(&far.info), far.input, far.nms, session);
+        let detector = NetworkDetector::new(Arc::clone(&far.info), far.input, far.reading, session);
         detector.map(Some).map_err(|error| error.to_string())
     }
 
@@ -174,7 +182,7 @@ impl Shared {
         let manifest = locate(&self.model, &self.config.models_dir).ok().and_then(|located| located.manifest);
         let told = manifest.is_some();
         let described = describe(&self.model, Path::new(&self.model), manifest, graph);
-        let (mut info, input, nms) = described.map_err(|error| error.to_string())?;
+        let (mut info, input, reading) = described.map_err(|error| error.to_string())?;
         if let Some(near) = &self.near {
             let labels = &near.loaded.model.info().labels;
             if !told && labels.len() == info.labels.len() {
@@ -188,7 +196,7 @@ impl Shared {
                 ));
             }
         }
-        Ok(Far { info: Arc::new(info), input, nms })
+        Ok(Far { info: Arc::new(info), input, reading })
     }
 
     fn status(&self) -> RemoteStatus {

@@ -132,6 +132,10 @@ impl<T> Turns<T> {
         self.places.iter().map(|place| &place.kept)
     }
 
+    pub(super) fn kept_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().map(|place| &mut place.kept)
+    }
+
     fn place(&mut self, id: u64) -> Option<&mut Place<T>> {
         self.places.iter_mut().find(|place| place.id == id)
     }

@@ -66,6 +66,12 @@ impl Zone {
         inside
     }
 
+    /// How far the point is from the nearest edge, in shares.
+    pub(super) fn distance(&self, at: [f32; 2]) -> f32 {
+        let edges = self.0.iter().zip(self.0.iter().cycle().skip(1));
+        edges.map(|(&a, &b)| distance_squared(at, a, b)).fold(f32::INFINITY, f32::min).sqrt()
+    }
+
     /// Whether an object with this box counts, in a picture of `width`×`height` pixels.
     #[must_use]
     pub fn counts(&self, bbox: &BBox, width: f32, height: f32) -> bool {

@@ -25,6 +25,15 @@ impl AudioCodec {
             Self::Pcma => "PCMA",
         }
     }
+
+    /// Ticks of the codec's RTP clock in a second.
+    #[must_use]
+    pub fn clock_rate(self) -> u32 {
+        match self {
+            Self::Opus => 48_000,
+            Self::Pcmu | Self::Pcma => 8000,
+        }
+    }
 }
 
 /// The payload of one audio packet.

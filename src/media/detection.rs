@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::RtpTimestamp;
+use super::{RegionEvent, RtpTimestamp};
 
 /// A box `[x1, y1, x2, y2]` in source pixels: left, top, right, bottom, with `x1 <= x2` and `y1 <= y2`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -118,6 +118,9 @@ pub struct Detection {
     pub track_id: Option<u64>,
     /// The tracker's estimate of the motion of the centre, in source pixels per second.
     pub velocity: Option<[f32; 2]>,
+    /// Of an object that the second model of a cascade found: the `track_id` of the one in whose crop it was. As a detector
+    /// gives it, before the tracker has named anything: its place in the detector's list.
+    pub parent: Option<u64>,
     /// The object's points, in the model's order; `None` for a model without.
     pub keypoints: Option<Arc<[KeyPoint]>>,
     /// The object's outline, a closed polygon `[x, y]` in source pixels; `None` for a model without.
@@ -164,6 +167,10 @@ pub struct Detections {
     pub model: Arc<str>,
     /// What it found.
     pub items: Vec<Detection>,
+    /// Objects of the classes that are to be hidden, those included that `items` leaves out for their class, score or place.
+    pub veiled: Vec<Detection>,
+    /// What happened at the stream's regions since the result before.
+    pub events: Vec<RegionEvent>,
     /// What it cost.
     pub times: DetectionTimes,
 }

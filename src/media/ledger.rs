@@ -90,9 +90,15 @@ impl FrameLedger {
         Some(self.at(to)?.saturating_duration_since(self.at(from)?))
     }
 
+    /// How long a stage took, if the frame has finished it.
+    #[must_use]
+    pub fn took(&self, stage: &Stage) -> Option<Duration> {
+        self.between(stage.from, stage.to)
+    }
+
     /// The stages that the frame has finished, with their durations, in order.
     pub fn stages(&self) -> impl Iterator<Item = (&'static str, Duration)> + '_ {
-        STAGES.iter().filter_map(|stage| Some((stage.name, self.between(stage.from, stage.to)?)))
+        STAGES.iter().filter_map(|stage| Some((stage.name, self.took(stage)?)))
     }
 
     /// What the server added: last packet in to first packet out. What lies between the first and the last packet out is the

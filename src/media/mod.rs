@@ -15,6 +15,7 @@ pub mod jpeg;
 mod keyframe;
 mod ledger;
 pub mod nal;
+mod region;
 mod rtp_packet;
 mod skew;
 mod slot;
@@ -27,6 +28,7 @@ pub use detection::{BBox, Detection, DetectionTimes, Detections, Intersection, K
 pub use frame::{Frame, FramePool, I420Frame, MAX_SIDE, Plane};
 pub use keyframe::{IDR_INTERVAL, KeyframeGate, KeyframeRequest};
 pub use ledger::{FrameLedger, Mark, STAGES, Stage};
+pub use region::{Direction, RegionEvent, RegionEventKind};
 pub use rtp_packet::RtpPacket;
 pub use skew::{Skew, SkewMeter};
 pub use slot::Slot;

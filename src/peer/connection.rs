@@ -1,7 +1,7 @@
 //! One peer connection, and what happens on it.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,9 @@ use super::{CHANNEL_LABEL, PeerError, sdp};
 
 /// Host candidates are there within milliseconds; longer than this and something is broken.
 const GATHERING_LIMIT: Duration = Duration::from_secs(2);
+
+/// A connection that was there and from which nothing comes is lost this long after that was noticed.
+pub(super) const LOST_AFTER: Duration = Duration::from_secs(3);
 
 /// How a connection stands (W3C WebRTC §4.3.3, without what cannot be told apart from outside).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,9 +222,25 @@ pub(super) struct Handler {
     pub(super) events: mpsc::Sender<ConnectionEvent>,
     pub(super) gathered: Arc<Notify>,
     pub(super) tap: Arc<Tap>,
+    /// How often the state has changed.
+    pub(super) changes: Arc<AtomicU64>,
 }
 
 impl Handler {
+    /// Gives the connection up unless its state changes again in time. The stack's own limit holds for the first path too,
+    /// which may take longer to be found.
+    fn lose_after_a_while(&self, change: u64) {
+        let (events, changes) = (self.events.downgrade(), Arc::clone(&self.changes));
+        tokio::spawn(async move {
+            tokio::time::sleep(LOST_AFTER).await;
+            if changes.load(Ordering::Acquire) == change
+                && let Some(events) = events.upgrade()
+            {
+                let _ = events.try_send(ConnectionEvent::State(ConnectionState::Ended));
+            }
+        });
+    }
+
     fn pass(&self, event: ConnectionEvent) {
         // The session's task takes each at once; one that does not has ended.
         if self.events.try_send(event).is_err() {
@@ -240,6 +259,10 @@ impl PeerConnectionEventHandler for Handler {
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         tracing::debug!(%state, "connection");
+        let change = self.changes.fetch_add(1, Ordering::AcqRel) + 1;
+        if state == RTCPeerConnectionState::Disconnected {
+            self.lose_after_a_while(change);
+        }
         self.pass(ConnectionEvent::State(match state {
             RTCPeerConnectionState::Connected => ConnectionState::Connected,
             RTCPeerConnectionState::Disconnected => ConnectionState::Disconnected,

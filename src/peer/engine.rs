@@ -24,16 +24,18 @@ use super::codecs::{
 };
 use super::connection::{Connection, ConnectionEvent, Handler, Remote};
 use super::mux::{self, Mux, PeerRuntime};
-use super::sdp::{self, Direction, Role};
+use super::sdp::{self, Direction, Dtls, Role};
 use super::tap::Tap;
 use super::tracks::{AudioOut, VideoOut};
 use super::{Config, PeerError};
 use crate::media::AudioCodec;
 
-/// Nothing heard for this long: disconnected; for this much longer: failed. With keep-alives at each second a killed
-/// browser is noticed within five.
+/// Nothing heard for this long: disconnected. With keep-alives at each second, and [`LOST_AFTER`](super::connection::LOST_AFTER)
+/// on top, a killed browser is noticed within five.
 const ICE_DISCONNECTED: Duration = Duration::from_secs(2);
-const ICE_FAILED: Duration = Duration::from_secs(3);
+/// With the time above, what the first path may take to be found: as long as a player takes that tells its candidates one by
+/// one (RFC 9725 §4.3.1). A path that was lost is given up sooner.
+const ICE_FAILED: Duration = Duration::from_secs(18);
 const ICE_KEEPALIVE: Duration = Duration::from_secs(1);
 /// Connectivity checks are repeated this often; at the default of 200 ms a first check that comes before the other side
 /// is ready costs 200 ms of every start. As many as make the default's 1.4 s for each pair.
@@ -129,7 +131,7 @@ impl Engine {
         let wanted = sdp::read_offer(offer, role)?;
         let shared = sdp::share_transport(offer);
         let offer = sdp::for_role(&shared, role).into_owned();
-        let (connection, events) = self.connection(true).await?;
+        let (connection, events) = self.connection(Some(wanted.dtls)).await?;
         connection.inner.set_remote_description(RTCSessionDescription::offer(offer.clone())?).await?;
 
         let (mut video_out, mut audio_out) = (None, None);
@@ -152,7 +154,7 @@ impl Engine {
             None => None,
         };
         let audio_out = match audio_out {
-            Some((sender, audio)) => Some(self::audio_out(&*sender, audio).await?),
+            Some((sender, audio)) => Some(self::audio_out(&*sender, audio, &connection.tap).await?),
             None => None,
         };
         Ok(Answered { sdp, connection, events, video_out, audio_out, channel_possible: wanted.application })
@@ -163,10 +165,10 @@ impl Engine {
         self.mux.stop();
     }
 
-    /// A connection that nothing has been said on yet.
+    /// A connection that nothing has been said on yet; `answering`: our part in the handshake, where the offer is another's.
     pub(super) async fn connection(
         &self,
-        answering: bool,
+        answering: Option<Dtls>,
     ) -> Result<(Connection, mpsc::Receiver<ConnectionEvent>), PeerError> {
         let tap = Tap::new();
         let route = self.mux.route(Arc::clone(&tap));
@@ -176,13 +178,16 @@ impl Engine {
             .with_ice_connection_attempts(Some(ICE_CHECK_INTERVAL), Some(ICE_CHECKS))
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)
             .with_include_loopback_candidate(true);
-        if answering {
-            // As the server of the handshake we need not wait for our own first flight: 60–110 ms instead of 215.
-            settings = settings.with_answering_dtls_role(RTCDtlsRole::Server);
+        if let Some(dtls) = answering {
+            settings = settings.with_answering_dtls_role(match dtls {
+                Dtls::Server => RTCDtlsRole::Server,
+                Dtls::Client => RTCDtlsRole::Client,
+            });
         }
         let (sender, events) = mpsc::channel(64);
         let gathered = Arc::new(Notify::new());
-        let handler = Handler { events: sender, gathered: Arc::clone(&gathered), tap: Arc::clone(&tap) };
+        let handler =
+            Handler { events: sender, gathered: Arc::clone(&gathered), tap: Arc::clone(&tap), changes: Arc::default() };
         // The port is a name only: the runtime puts a virtual socket in the place of what is bound here.
         let addresses: Vec<SocketAddr> = self.mux.addresses().into_iter().map(|ip| SocketAddr::new(ip, 0)).collect();
         let inner = PeerConnectionBuilder::new()
@@ -239,12 +244,19 @@ pub(super) async fn video_out(sender: &dyn RtpSender, out: Outgoing, tap: &Arc<T
     })
 }
 
-async fn audio_out(sender: &dyn RtpSender, out: Outgoing) -> Result<AudioOut, PeerError> {
+async fn audio_out(sender: &dyn RtpSender, out: Outgoing, tap: &Arc<Tap>) -> Result<AudioOut, PeerError> {
     let codecs = sender.get_parameters().await?.rtp_parameters.codecs;
     let payload_type =
         |codec: &RTCRtpCodecParameters| Some((audio_codec(&codec.rtp_codec.mime_type)?, codec.payload_type));
     let payload_types = codecs.iter().filter_map(payload_type).collect();
-    Ok(AudioOut { track: out.track, ssrc: out.ssrc, payload_types, sequence_number: rand::random(), dropped: 0 })
+    Ok(AudioOut {
+        track: out.track,
+        ssrc: out.ssrc,
+        payload_types,
+        sequence_number: rand::random(),
+        dropped: 0,
+        tap: Arc::clone(tap),
+    })
 }
 
 pub(super) fn outgoing(kind: RtpCodecKind, stream: &str, codec: RTCRtpCodec) -> Outgoing {

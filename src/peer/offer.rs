@@ -45,7 +45,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::offer`].
     pub async fn offer_with_channel(&self, label: &str) -> Result<Offered, PeerError> {
-        let (connection, events) = self.connection(false).await?;
+        let (connection, events) = self.connection(None).await?;
         let out = outgoing(RtpCodecKind::Video, "client-video", h264(H264_PROFILES[0].1));
         let sender = connection.inner.add_track(Arc::clone(&out.track) as Arc<dyn TrackLocal>).await?;
         let channel = connection.create_channel_named(label).await?;
@@ -57,7 +57,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::offer`].
     pub async fn offer_to_publish(&self) -> Result<Offered<()>, PeerError> {
-        let (connection, events) = self.connection(false).await?;
+        let (connection, events) = self.connection(None).await?;
         let out = outgoing(RtpCodecKind::Video, "client-video", h264(H264_PROFILES[0].1));
         let track = Arc::clone(&out.track) as Arc<dyn TrackLocal>;
         let transceiver =
@@ -86,7 +86,7 @@ impl Engine {
     }
 
     async fn receiving(&self) -> Result<(Connection, mpsc::Receiver<ConnectionEvent>), PeerError> {
-        let (connection, events) = self.connection(false).await?;
+        let (connection, events) = self.connection(None).await?;
         for kind in [RtpCodecKind::Video, RtpCodecKind::Audio] {
             connection.inner.add_transceiver_from_kind(kind, only(RTCRtpTransceiverDirection::Recvonly)).await?;
         }

@@ -76,7 +76,29 @@ pub(super) struct Tap {
     keyframe_requests: AtomicU64,
     reports: Mutex<Reports>,
     video_out: OnceLock<VideoNotes>,
+    audio_out: Mutex<Option<AudioNote>>,
     on_keyframe_request: OnceLock<KeyframeRequest>,
+}
+
+/// The newest packet of the outgoing audio.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AudioNote {
+    pub(super) ssrc: u32,
+    pub(super) rtp_timestamp: u32,
+    /// Ticks in a second of the codec that it is in.
+    pub(super) clock_rate: u32,
+    /// When it was sent.
+    pub(super) at: Instant,
+}
+
+impl AudioNote {
+    /// The timestamp that audio would have that is sent at `now` (RFC 3550 §6.4.1).
+    fn timestamp_at(&self, now: Instant) -> u32 {
+        let since = now.saturating_duration_since(self.at).as_nanos();
+        #[allow(clippy::cast_possible_truncation)] // timestamps wrap
+        let ticks = (since * u128::from(self.clock_rate) / 1_000_000_000) as u32;
+        self.rtp_timestamp.wrapping_add(ticks)
+    }
 }
 
 /// Where the notes on the outgoing video go, and the frame that is being sent.
@@ -131,6 +153,7 @@ impl Tap {
             keyframe_requests: AtomicU64::new(0),
             reports: Mutex::default(),
             video_out: OnceLock::new(),
+            audio_out: Mutex::default(),
             on_keyframe_request: OnceLock::new(),
         })
     }
@@ -199,6 +222,11 @@ impl Tap {
         receiver
     }
 
+    /// A packet of the outgoing audio is on its way.
+    pub(super) fn on_audio_out(&self, note: AudioNote) {
+        *self.audio_out.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
+    }
+
     /// From now on, the other side's keyframe requests go to `request`.
     pub(super) fn on_keyframe_request(&self, request: KeyframeRequest) {
         if self.on_keyframe_request.set(request).is_err() {
@@ -256,8 +284,17 @@ impl Tap {
         }
     }
 
-    fn on_rtcp_out(&self, packets: &[Box<dyn rtcp::Packet>], now: Instant) {
+    /// The stack counts all audio by the clock of the codec that was negotiated first, and a stream's audio may be in another:
+    /// its reports are put right here.
+    fn on_rtcp_out(&self, packets: &mut [Box<dyn rtcp::Packet>], now: Instant) {
+        let audio = *self.audio_out.lock().unwrap_or_else(PoisonError::into_inner);
         for packet in packets {
+            let report = packet.as_any().downcast_ref::<rtcp::sender_report::SenderReport>();
+            if let Some((report, audio)) = report.zip(audio).filter(|(report, audio)| report.ssrc == audio.ssrc) {
+                let corrected =
+                    rtcp::sender_report::SenderReport { rtp_time: audio.timestamp_at(now), ..report.clone() };
+                *packet = Box::new(corrected);
+            }
             if let Some(report) = packet.as_any().downcast_ref::<rtcp::sender_report::SenderReport>() {
                 let mut reports = self.reports();
                 if reports.ours.len() >= REPORTS {
@@ -270,7 +307,7 @@ impl Tap {
     }
 }
 
-/// The interceptor that shows RTCP to the tap. It changes nothing.
+/// The interceptor that shows RTCP to the tap. It changes nothing but the time in the reports on audio.
 pub(super) struct TapInterceptor {
     tap: Arc<Tap>,
     reads: VecDeque<TaggedPacket>,
@@ -302,8 +339,8 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for TapInterceptor {
         self.reads.pop_front()
     }
 
-    fn handle_write(&mut self, message: TaggedPacket) -> Result<(), Error> {
-        if let Packet::Rtcp(packets) = &message.message.packet {
+    fn handle_write(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
+        if let Packet::Rtcp(packets) = &mut message.message.packet {
             self.tap.on_rtcp_out(packets, message.now);
         }
         self.writes.push_back(message);
@@ -393,7 +430,7 @@ mod tests {
         let _sent = tap.watch_video_out(5);
         let start = Instant::now();
         let ours = rtcp::sender_report::SenderReport { ssrc: 5, ntp_time: 0x1234_5678_9ABC_DEF0, ..Default::default() };
-        tap.on_rtcp_out(&[Box::new(ours)], start);
+        tap.on_rtcp_out(&mut [Box::new(ours)], start);
         let block = ReceptionReport {
             ssrc: 5,
             fraction_lost: 64,
@@ -406,6 +443,26 @@ mod tests {
         let stats = tap.stats();
         assert_eq!(stats.rtt.unwrap().as_millis(), 30);
         assert!((stats.loss.unwrap() - 0.25).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_report_on_audio_counts_by_the_clock_of_what_is_sent() {
+        let tap = Tap::new();
+        let start = Instant::now();
+        let time_of = |ssrc: u32, after: Duration| {
+            let report = rtcp::sender_report::SenderReport { ssrc, rtp_time: 77, ..Default::default() };
+            let mut packets: Vec<Box<dyn rtcp::Packet>> = vec![Box::new(report)];
+            tap.on_rtcp_out(&mut packets, start + after);
+            packets[0].as_any().downcast_ref::<rtcp::sender_report::SenderReport>().unwrap().rtp_time
+        };
+        assert_eq!(time_of(6, Duration::ZERO), 77, "nothing was sent yet");
+        for (clock_rate, expected) in [(8000, 500 + 4000), (48_000, 500 + 24_000)] {
+            tap.on_audio_out(AudioNote { ssrc: 6, rtp_timestamp: 500, clock_rate, at: start });
+            assert_eq!(time_of(6, Duration::from_millis(500)), expected);
+            assert_eq!(time_of(5, Duration::from_millis(500)), 77, "the video's is right as it is");
+        }
+        tap.on_audio_out(AudioNote { ssrc: 6, rtp_timestamp: u32::MAX, clock_rate: 8000, at: start });
+        assert_eq!(time_of(6, Duration::from_secs(1)), 7999, "timestamps wrap");
     }
 
     proptest! {

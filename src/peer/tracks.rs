@@ -17,7 +17,7 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 
 use super::PeerError;
-use super::tap::{Sent, Tap};
+use super::tap::{AudioNote, Sent, Tap};
 use crate::media::{AudioCodec, AudioPacket, KeyframeRequest, RtpPacket, SenderReport};
 
 /// The payload of one RTP packet: with the headers of RTP, its extensions, SRTP, UDP and IPv6 it stays below 1280 bytes,
@@ -289,6 +289,7 @@ pub struct AudioOut {
     pub(super) payload_types: Vec<(AudioCodec, u8)>,
     pub(super) sequence_number: u16,
     pub(super) dropped: u64,
+    pub(super) tap: Arc<Tap>,
 }
 
 impl AudioOut {
@@ -325,6 +326,12 @@ impl AudioOut {
             ..rtp::Header::default()
         };
         self.sequence_number = self.sequence_number.wrapping_add(1);
+        self.tap.on_audio_out(AudioNote {
+            ssrc: self.ssrc,
+            rtp_timestamp: packet.rtp_timestamp,
+            clock_rate: packet.codec.clock_rate(),
+            at: Instant::now(),
+        });
         let packet = rtp::Packet { header, payload: packet.payload.clone() };
         self.track.write_rtp(packet).await.map_err(|_| PeerError::Closed)
     }

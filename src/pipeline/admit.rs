@@ -188,9 +188,9 @@ impl Pipeline {
     /// A new stream that the session feeds.
     fn open(&self, name: &str, kind: StreamKind, session: &str) -> Result<(Arc<Place>, u64), PipelineError> {
         let upstream = Upstream::default();
-        let lane = LaneOptions { settings: Some(self.settings.clone()), ..LaneOptions::default() };
         let options = StreamOptions { endures: kind != StreamKind::Offer, ..StreamOptions::default() };
-        let stream = self.make_stream(name, upstream.keyframe_request(), lane, options)?;
+        let rules = self.config.stream.clone();
+        let stream = self.make_stream(name, upstream.keyframe_request(), LaneOptions::default(), options, rules)?;
         let place = Place::new(stream, kind, Mode::Annotated, upstream);
         let feeder = self.streams.insert(&place, Some(session))?;
         Ok((place, feeder))

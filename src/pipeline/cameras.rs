@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::camera::Camera;
 use super::names::checked_name;
 use super::options::{Mode, PipelineError};
+use super::privacy::{BeforeFirst, MaskVeil};
 use super::registry::Pipeline;
+use super::rules::Rules;
 use super::status::StreamStatus;
 use super::video::lock;
-use crate::detect::{Priority, Zone};
+use crate::annotate::Veil;
+use crate::detect::{CascadeStage, Priority, RegionConfig, Sampling, Zone};
 use crate::source::camera::{Address, CameraStatus, Transport};
 
 /// A camera, as it stands in the configuration and in the API. What is written of it has no password.
@@ -44,6 +47,33 @@ pub struct CameraConfig {
     /// Where in the picture detections count: the corners of a polygon, as shares of width and height; everywhere when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub zone: Vec<[f32; 2]>,
+    /// Which frames the detector looks at; as `[stream]` says when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
+    /// Zones, lines and include or exclude polygons, by name; those of `[stream]` when there are none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub regions: BTreeMap<String, RegionConfig>,
+    /// They are drawn, with their counts; as `[stream]` says when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draw_regions: Option<bool>,
+    /// Classes whose objects nobody may see; those of `[stream]` when absent, none when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blur: Option<Vec<String>>,
+    /// How those are hidden: `blur`, `pixelate` or `black`; as `[stream]` says when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Veil>,
+    /// What is shown before the detector's first result: `blur_all` or `show`; as `[stream]` says when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy_before_first: Option<BeforeFirst>,
+    /// Polygons that nobody may see; those of `[stream]` when absent, none when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masks: Option<Vec<Vec<[f32; 2]>>>,
+    /// How those are hidden: `black`, `blur` or `pixelate`; as `[stream]` says when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_style: Option<MaskVeil>,
+    /// Stages in place of one model; those of `[stream]` when absent and the camera has no model of its own, none when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cascade: Option<Vec<CascadeStage>>,
 }
 
 fn yes() -> bool {
@@ -68,6 +98,15 @@ impl CameraConfig {
             model: None,
             priority: 1,
             zone: Vec::new(),
+            sampling: None,
+            regions: BTreeMap::new(),
+            draw_regions: None,
+            blur: None,
+            privacy: None,
+            privacy_before_first: None,
+            masks: None,
+            mask_style: None,
+            cascade: None,
         }
     }
 
@@ -78,10 +117,34 @@ impl CameraConfig {
     pub fn validate(&self) -> Result<(), String> {
         self.lane_priority()?;
         self.lane_zone()?;
+        self.rules(&Rules::default()).validate()?;
+        if self.model.is_some() && self.cascade.as_ref().is_some_and(|cascade| !cascade.is_empty()) {
+            return Err("model and cascade: leave one of them out".to_owned());
+        }
         if self.model.as_ref().is_some_and(String::is_empty) {
             return Err("model = \"\": a name or a path; leave it out for the server's".to_owned());
         }
         Ok(())
+    }
+
+    /// How its stream is looked at, where `defaults` hold for what it does not say.
+    pub(super) fn rules(&self, defaults: &Rules) -> Rules {
+        let regions = if self.regions.is_empty() { &defaults.regions } else { &self.regions };
+        Rules {
+            sampling: self.sampling.unwrap_or(defaults.sampling),
+            regions: regions.clone(),
+            draw_regions: self.draw_regions.unwrap_or(defaults.draw_regions),
+            blur: self.blur.as_ref().unwrap_or(&defaults.blur).clone(),
+            privacy: self.privacy.unwrap_or(defaults.privacy),
+            privacy_before_first: self.privacy_before_first.unwrap_or(defaults.privacy_before_first),
+            masks: self.masks.as_ref().unwrap_or(&defaults.masks).clone(),
+            mask_style: self.mask_style.unwrap_or(defaults.mask_style),
+            cascade: match &self.cascade {
+                Some(cascade) => cascade.clone(),
+                None if self.model.is_some() => Vec::new(),
+                None => defaults.cascade.clone(),
+            },
+        }
     }
 
     pub(super) fn lane_priority(&self) -> Result<Priority, String> {
@@ -242,12 +305,17 @@ impl Pipeline {
     /// A camera more, by the API.
     ///
     /// # Errors
-    /// [`PipelineError::NameTaken`], [`PipelineError::BadName`], [`PipelineError::BadCamera`].
+    /// [`PipelineError::NameTaken`], [`PipelineError::BadName`], [`PipelineError::BadCamera`],
+    /// [`PipelineError::TooManyCameras`].
     pub fn add_camera(self: &Arc<Self>, name: &str, config: CameraConfig) -> Result<(), PipelineError> {
         check(name, &config)?;
         let mut book = lock(&self.cameras.0);
         if book.cameras.contains_key(name) {
             return Err(PipelineError::NameTaken(name.to_owned()));
+        }
+        let added = book.cameras.values().filter(|camera| camera.origin() == Origin::Api).count();
+        if added >= self.config.max_cameras {
+            return Err(PipelineError::TooManyCameras(added));
         }
         self.open_camera(&mut book, Origin::Api, name, config)
     }

@@ -31,6 +31,8 @@ pub(super) struct Name {
     pub(super) rtp_timestamp: RtpTimestamp,
     pub(super) captured: Option<SystemTime>,
     pub(super) arrived: Instant,
+    /// It is a picture that refers to none before.
+    pub(super) idr: bool,
 }
 
 /// The door of a stream.
@@ -44,7 +46,12 @@ struct State {
     original: Original,
     next_id: u64,
     names: VecDeque<Name>,
+    /// Something is hidden on the pictures: the source's own go to nobody.
+    private: bool,
 }
+
+/// Why the source's own units are not forwarded where something is hidden.
+const PRIVATE: &str = "parts of its pictures are hidden, so it is encoded anew";
 
 impl Ingress {
     /// Names a unit and sends it to the viewers of the original, if it is one that they can take.
@@ -52,15 +59,22 @@ impl Ingress {
         let now = Instant::now();
         let mut state = self.lock();
         let rtp_timestamp = state.clock.stamp(unit.rtp_timestamp, unit.last_packet);
-        let name = Name { id: state.next_id, rtp_timestamp, captured: unit.captured, arrived: unit.last_packet };
+        let name = Name {
+            id: state.next_id,
+            rtp_timestamp,
+            captured: unit.captured,
+            arrived: unit.last_packet,
+            idr: unit.idr,
+        };
         state.next_id += 1;
         if state.names.len() == REMEMBERED {
             state.names.pop_front();
         }
         state.names.push_back(name);
         state.skew.put(unit.rtp_timestamp, unit.captured, name.arrived, wall_clock(name.arrived, now));
-        let passed = state.original.pass(&unit, rtp_timestamp.output);
-        fanout.set_forwards(state.original.why_not().is_none());
+        // Judged all the same: what it says of itself is told, and it may be shown again later.
+        let passed = state.original.pass(&unit, rtp_timestamp.output).filter(|_| !state.private);
+        fanout.set_forwards(!state.private && state.original.why_not().is_none());
         if let Some(data) = passed {
             let mut ledger = FrameLedger::arrived(unit.first_packet, unit.last_packet);
             // Nothing is decoded, drawn or encoded: the queue's end is the sending's beginning.
@@ -83,6 +97,18 @@ impl Ingress {
         Named { unit, name }
     }
 
+    /// Says whether anything is hidden on the pictures. From then on none of the source's own goes out, neither a new one nor
+    /// one that was kept.
+    pub(super) fn set_private(&self, private: bool, fanout: &Fanout) {
+        let mut state = self.lock();
+        state.private = private;
+        // What is not private is forwarded from the next unit on, if it may.
+        if private {
+            fanout.set_forwards(false);
+            fanout.forget_encodes();
+        }
+    }
+
     /// The source is back, or another one.
     pub(super) fn begin_epoch(&self) {
         let mut state = self.lock();
@@ -96,7 +122,7 @@ impl Ingress {
         let mut state = self.lock();
         let id = state.next_id;
         state.next_id += 1;
-        Name { id, rtp_timestamp: state.clock.synthesise(now), captured: None, arrived: now }
+        Name { id, rtp_timestamp: state.clock.synthesise(now), captured: None, arrived: now, idr: false }
     }
 
     /// The name of the frame with this output timestamp.
@@ -150,8 +176,8 @@ impl Ingress {
             codec: original.codec()?.name(),
             profile: original.info().map(|info| info.profile),
             reorders: original.reorders(),
-            forwarded: original.why_not().is_none(),
-            why_not: original.why_not().map(str::to_owned),
+            forwarded: !state.private && original.why_not().is_none(),
+            why_not: if state.private { Some(PRIVATE.to_owned()) } else { original.why_not().map(str::to_owned) },
         })
     }
 

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::media::{DetectionTimes, Detections, FrameLedger, STAGES};
+use super::latency::{LatencyBook, LatencyReport};
+use crate::detect::follow;
+use crate::media::{DetectionTimes, Detections, Direction, FrameLedger, STAGES};
 
 /// Why a frame was not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +52,17 @@ pub(super) struct StreamMetrics {
     stages: Vec<(&'static str, Histogram)>,
     detector_stages: [Histogram; 4],
     server_added: Histogram,
+    /// Boxes drawn, by what their place comes from.
+    boxes: [Counter; 4],
     fps: Gauge,
     bytes_out: Counter,
+    hidden_all: Counter,
+    hidden_parts: Counter,
     counts: Counts,
     sent: Rate,
     decoded_lately: Rate,
     detected_lately: Rate,
+    latency: LatencyBook,
     /// One more than the number of the newest frame that was sent to anybody.
     sent_until: AtomicU64,
 }
@@ -132,12 +139,17 @@ impl StreamMetrics {
             stages: STAGES.iter().map(|stage| (stage.name, detector_stage(stage.name))).collect(),
             detector_stages: ["detect_queue", "preprocess", "infer", "postprocess"].map(detector_stage),
             server_added: histogram!("sightline_server_added_seconds", "stream" => label()),
+            boxes: ["picture", "doubtful", "skipped", "predicted"]
+                .map(|place| counter!("sightline_boxes_total", "stream" => label(), "place" => place)),
             fps: gauge!("video_pipeline_fps", "stream" => label()),
+            hidden_all: counter!("sightline_pictures_hidden_total", "stream" => label(), "cover" => "all"),
+            hidden_parts: counter!("sightline_pictures_hidden_total", "stream" => label(), "cover" => "parts"),
             bytes_out: counter!("sightline_video_bytes_out_total", "stream" => label()),
             counts: Counts::default(),
             sent: Rate::default(),
             decoded_lately: Rate::default(),
             detected_lately: Rate::default(),
+            latency: LatencyBook::new(Instant::now()),
             sent_until: AtomicU64::new(0),
         }
     }
@@ -151,6 +163,11 @@ impl StreamMetrics {
         self.decoded.increment(1);
         self.counts.decoded.fetch_add(1, Ordering::Relaxed);
         self.decoded_lately.note();
+    }
+
+    /// A picture had something hidden: all of it, or parts.
+    pub(super) fn hidden(&self, all: bool) {
+        if all { &self.hidden_all } else { &self.hidden_parts }.increment(1);
     }
 
     pub(super) fn dropped(&self, reason: DropReason, frames: u64) {
@@ -184,6 +201,7 @@ impl StreamMetrics {
         if let Some(took) = ledger.server_added() {
             self.server_added.record(took);
         }
+        self.latency.frame_sent(ledger, Instant::now());
     }
 
     pub(super) fn detected(&self, result: &Detections) {
@@ -193,10 +211,32 @@ impl StreamMetrics {
         for (histogram, took) in self.detector_stages.iter().zip([detect_queue, preprocess, infer, postprocess]) {
             histogram.record(took);
         }
+        self.latency.detected(&result.times, Instant::now());
+        for event in &result.events {
+            counter!(
+                "sightline_region_events_total",
+                "stream" => self.stream.to_string(),
+                "region" => event.region.to_string(),
+                "event" => event.kind.name(),
+                "direction" => event.direction.map_or("", Direction::name)
+            )
+            .increment(1);
+        }
         for detection in &result.items {
             counter!("video_detections_total", "stream" => self.stream.to_string(), "class_name" => detection.class_name.to_string())
                 .increment(1);
         }
+    }
+
+    /// The latency of the last ten seconds and five minutes.
+    pub(super) fn latency(&self) -> LatencyReport {
+        self.latency.report(&self.stream, Instant::now())
+    }
+
+    /// Boxes of a frame were put where their objects are.
+    pub(super) fn boxes(&self, counts: follow::Counts) {
+        let counts = [counts.followed, counts.doubtful, counts.skipped, counts.predicted];
+        self.boxes.iter().zip(counts).for_each(|(counter, count)| counter.increment(count));
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

@@ -4,18 +4,24 @@
 //! cameras, and what is counted on the way. Does not belong here: the work itself, which each room does, and HTTP.
 
 mod admit;
+mod boxes;
 mod camera;
 mod cameras;
 mod inbox;
 mod ingress;
+mod latency;
 mod metrics;
+mod models;
 mod names;
 mod options;
 mod original;
 mod parts;
+mod privacy;
 mod redact;
+mod regions;
 mod registry;
 mod rendition;
+mod rules;
 mod schedule;
 mod session;
 mod shared;
@@ -27,17 +33,24 @@ mod sub_stream;
 mod sync;
 mod video;
 
+pub use crate::detect::{ModelState, ModelStatus, ReplaceError};
 pub use crate::sink::VideoChoice;
 pub use admit::Accepted;
 pub use cameras::{CameraConfig, CameraReport, Changes, Origin};
+pub use latency::{LatencyReport, LatencyWindow, Quantiles};
+pub use models::ModelUpload;
 pub use names::check_name;
 pub use options::{Config, Mode, PipelineError};
 pub use parts::{Signal, StreamOptions, StreamParts};
+pub use privacy::{BeforeFirst, MaskVeil, Privacy};
 pub use redact::hide_secrets;
 pub use registry::{Pipeline, ServerInfo, StreamReport};
+pub use rules::Rules;
 pub use schedule::stand_ahead;
 pub use session::{Role, SessionState, SessionStatus};
-pub use status::{ClockSkew, Snapshot, StreamStatus, Timeline, VideoStatus};
+pub use status::{
+    ClockSkew, PrivacyStatus, SamplingStatus, Snapshot, StageStatus, StreamStatus, Timeline, VideoStatus,
+};
 pub use stream::Stream;
 pub use streams::StreamKind;
 pub use sync::{Basis, PairSync, StreamSync, SyncReport};

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rules::Rules;
 use crate::decode::DecodeError;
-use crate::detect::DetectError;
+use crate::detect::{DetectError, ReplaceError};
 use crate::encode::EncodeError;
 use crate::peer::PeerError;
 use crate::sink::message::Overlay;
@@ -16,16 +17,24 @@ pub struct Config {
     pub max_sessions: usize,
     /// Viewers (WHEP) that may watch at the same time, of all streams together; one more is refused with 503.
     pub max_viewers: usize,
+    /// Cameras that may be added at run time, by the API; one more is refused. Those of the file and of the command line are not
+    /// counted.
+    pub max_cameras: usize,
     /// What is drawn on a new stream: `latest`, `exact` or `none`.
     pub overlay: Overlay,
     /// Boxes older than this are not drawn, in milliseconds.
     pub max_box_age_ms: u64,
+    /// Boxes are moved to where the objects are in the frame that they are drawn on.
+    pub follow: bool,
     /// A publisher that sends no RTP for this long has left, in milliseconds.
     pub silence_timeout_ms: u64,
     /// A WHIP stream whose publisher has left waits this long for it to come back, in milliseconds; its viewers stay.
     pub publisher_grace_ms: u64,
     /// A camera that is opened on demand is closed this long after its last viewer has left, in milliseconds.
     pub on_demand_close_ms: u64,
+    /// How every stream is looked at: the table `[stream]`.
+    #[serde(skip)]
+    pub stream: Rules,
 }
 
 impl Default for Config {
@@ -33,11 +42,14 @@ impl Default for Config {
         Self {
             max_sessions: 16,
             max_viewers: 100,
+            max_cameras: 64,
             overlay: Overlay::Latest,
             max_box_age_ms: 500,
+            follow: true,
             silence_timeout_ms: 3000,
             publisher_grace_ms: 10_000,
             on_demand_close_ms: 10_000,
+            stream: Rules::default(),
         }
     }
 }
@@ -99,12 +111,18 @@ pub enum PipelineError {
     /// The detector could not be made.
     #[error(transparent)]
     Detect(#[from] DetectError),
+    /// A model was not replaced.
+    #[error(transparent)]
+    Model(#[from] ReplaceError),
     /// There are as many sessions as the configuration allows.
     #[error("{0} sessions are running, which is max_sessions; end one, or raise --max-sessions")]
     TooManySessions(usize),
     /// There are as many viewers as the configuration allows.
     #[error("{0} viewers are watching, which is max_viewers; raise it in [pipeline]")]
     TooManyViewers(usize),
+    /// As many cameras were added by the API as the configuration allows.
+    #[error("{0} cameras were added at run time, which is max_cameras; remove one, or raise it in [pipeline]")]
+    TooManyCameras(usize),
     /// There is no stream of this name.
     #[error("there is no stream {0:?}; GET /api/v1/streams lists those that there are")]
     NoSuchStream(String),

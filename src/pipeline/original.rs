@@ -7,6 +7,9 @@ use crate::media::nal::{self, bounded, nal_tails};
 use crate::media::sps::MAX_PARAMETER_SET_BYTES;
 use crate::media::{AccessUnit, VideoCodec};
 
+/// A stream that says it may have B-frames, and in so many units has none, is taken to have none.
+const LOOKED_AT: u32 = 16;
+
 /// Judges the access units of one source, in decoding order.
 ///
 /// A browser that negotiated Constrained Baseline takes Main and High too, as long as pictures are shown in the order in which
@@ -17,6 +20,8 @@ pub(super) struct Original {
     inspector: Inspector,
     why_not: Option<String>,
     reorders: bool,
+    /// Units so far.
+    seen: u32,
     newest: Option<u32>,
     sps: Bytes,
     pps: Bytes,
@@ -43,6 +48,7 @@ impl Original {
         #[allow(clippy::cast_possible_wrap)] // the signed distance between two wrapping timestamps
         let goes_back = self.newest.is_some_and(|newest| output.wrapping_sub(newest) as i32 <= 0);
         self.newest = Some(output);
+        self.seen = self.seen.saturating_add(1);
         self.reorders |= goes_back || self.info().is_some_and(|info| info.reorders);
         let passed = if unit.idr { self.with_parameter_sets(&unit.data) } else { unit.data.clone() };
         self.why_not = self.unfit();
@@ -86,6 +92,9 @@ impl Original {
         }
         match self.info() {
             None => Some("its parameter set cannot be read".to_owned()),
+            Some(info) if info.may_reorder && self.seen <= LOOKED_AT => {
+                Some("it says that it may have B-frames: its first pictures are looked at".to_owned())
+            }
             Some(info) if info.interlaced => Some("it is interlaced, which browsers do not take".to_owned()),
             Some(StreamInfo { profile_idc: 66 | 77 | 100, .. }) => None,
             Some(info) => Some(format!("its profile ({}) is one that browsers do not take", info.profile)),
@@ -173,6 +182,30 @@ mod tests {
         assert_eq!(original.pass(&coded(true, &mut encoder), 9000), None, "for as long as the source stays");
         original.begin_epoch();
         assert!(original.pass(&coded(true, &mut encoder), 12_000).is_some());
+    }
+
+    #[test]
+    fn a_stream_that_may_have_b_frames_is_looked_at_before_any_of_it_is_forwarded() {
+        // An SPS of Main profile whose VUI says that one picture may be reordered, and slices of P type (`slice_type` 5).
+        let set = "674d401ef201407b6022000003000200000300781e2c5a24";
+        let sps = (0..set.len()).step_by(2).map(|at| u8::from_str_radix(&set[at..at + 2], 16).unwrap());
+        let head: Vec<u8> = [0, 0, 0, 1].into_iter().chain(sps).chain([0, 0, 1, 0x68, 0xce, 0x38, 0x80]).collect();
+        let mut original = Original::default();
+        for n in 0..=LOOKED_AT {
+            let slice = if n == 0 { [0, 0, 1, 0x65, 0x88, 0x80] } else { [0, 0, 1, 0x41, 0x9a, 0x80] };
+            let data = if n == 0 { [&head[..], &slice].concat() } else { slice.to_vec() };
+            let passed = original.pass(&unit(VideoCodec::H264, data.into(), n == 0), n * 3000);
+            assert_eq!(passed.is_some(), n == LOOKED_AT, "unit {n}: {:?}", original.why_not());
+            if n < LOOKED_AT {
+                assert!(original.why_not().unwrap().contains("may have B-frames"));
+            }
+        }
+        // One with B slices never is, also where they come at once.
+        original.begin_epoch();
+        let idr = [&head[..], &[0, 0, 1, 0x65, 0x88, 0x80]].concat();
+        assert_eq!(original.pass(&unit(VideoCodec::H264, idr.into(), true), 0), None);
+        assert_eq!(original.pass(&unit(VideoCodec::H264, vec![0, 0, 1, 0x01, 0x9e, 0x80].into(), false), 3000), None);
+        assert!(original.reorders() && original.why_not().unwrap().contains("has B-frames"));
     }
 
     #[test]

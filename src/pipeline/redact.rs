@@ -12,14 +12,21 @@ pub fn hide_secrets(text: &str) -> String {
             let body = word.trim_end_matches(quote);
             let end = word.get(body.len()..).unwrap_or_default();
             match (body.parse::<Address>(), body.find("://").map(|at| at + 3)) {
-                (Ok(address), _) => format!("{address}{end}"),
+                (Ok(address), at) if !is_ambiguous(body, at) => format!("{address}{end}"),
                 // A scheme alone is one that a message speaks of.
-                (Err(_), Some(at)) if at < body.len() => format!("{}***{end}", body.get(..at).unwrap_or_default()),
-                (Err(_), _) if body.contains('@') => format!("***{end}"),
-                (Err(_), _) => word.to_owned(),
+                (_, Some(at)) if at < body.len() => format!("{}***{end}", body.get(..at).unwrap_or_default()),
+                (_, _) if body.contains('@') => format!("***{end}"),
+                (_, _) => word.to_owned(),
             }
         })
         .collect()
+}
+
+/// Whether an `@` stands behind the host of an address whose scheme ends at `at`: a password may have had a `/`, `?` or `#` that
+/// was not written as `%2F`, and what is read as host and path is the end of it.
+fn is_ambiguous(text: &str, at: Option<usize>) -> bool {
+    let rest = at.and_then(|at| text.get(at..)).unwrap_or_default();
+    rest.split_once(['/', '?', '#']).is_some_and(|(_, behind)| behind.contains('@'))
 }
 
 #[cfg(test)]
@@ -36,6 +43,7 @@ mod tests {
             ),
             ("string \"https://u:s3cret@cam/1\", expected", "string \"https://***\", expected"),
             ("s3:s3cret@cam is no address", "*** is no address"),
+            ("no camera at rtsp://u:s3/cr@et@cam/1 now", "no camera at rtsp://*** now"),
             ("write rtsp:// or http://", "write rtsp:// or http://"),
             ("nothing  to hide", "nothing  to hide"),
         ] {

@@ -10,15 +10,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cameras::Cameras;
+use super::latency::LatencyReport;
 use super::options::{Config, PipelineError};
 use super::parts::{StreamOptions, StreamParts};
+use super::rules::Rules;
 use super::session::{Role, Session, SessionStatus};
 use super::status::StreamStatus;
 use super::stream::Stream;
 use super::streams::{Place, StreamKind, Streams};
 use super::video::lock;
 use crate::annotate;
-use crate::detect::{LaneModel, LaneOptions, PoolInfo, Pools, Settings};
+use crate::detect::{LaneModel, LaneOptions, PoolInfo, Pools};
 use crate::encode;
 use crate::media::KeyframeRequest;
 use crate::peer::{Connection, Engine};
@@ -33,7 +35,6 @@ const DETECTOR_LIMIT: Duration = Duration::from_millis(500);
 pub struct Pipeline {
     pub(super) engine: Engine,
     pub(super) pool: Arc<Pools>,
-    pub(super) settings: Settings,
     pub(super) config: Config,
     pub(super) encode: encode::Config,
     warnings: Mutex<BTreeMap<&'static str, Vec<String>>>,
@@ -157,7 +158,6 @@ impl Pipeline {
     pub fn new(
         engine: Engine,
         pool: Arc<Pools>,
-        settings: Settings,
         config: Config,
         encode: encode::Config,
         warnings: Vec<String>,
@@ -165,7 +165,6 @@ impl Pipeline {
         Arc::new(Self {
             engine,
             pool,
-            settings,
             config,
             encode,
             warnings: Mutex::new(BTreeMap::from([("start", warnings)])),
@@ -184,12 +183,13 @@ impl Pipeline {
         keyframes: KeyframeRequest,
         lane: LaneOptions,
         options: StreamOptions,
+        rules: Rules,
     ) -> Result<Arc<Stream>, PipelineError> {
         Stream::start(StreamParts {
             name: name.into(),
             pool: &self.pool,
             lane,
-            config: &self.config,
+            config: &Config { stream: rules, ..self.config.clone() },
             encode: &self.encode,
             keyframes,
             options,
@@ -202,6 +202,7 @@ impl Pipeline {
         if tokio::task::spawn_blocking(move || stream.stop()).await.is_err() {
             tracing::error!(stream = %place.name(), "stopping the stream failed");
         }
+        publish_lost(place);
         for name in ["sightline_rtt_seconds", "sightline_loss_ratio"] {
             gauge!(name, "stream" => place.name().to_string()).set(0.0);
         }
@@ -234,6 +235,12 @@ impl Pipeline {
     #[must_use]
     pub fn stream_report(&self, name: &str) -> Option<StreamReport> {
         self.streams.get(name).map(|place| self.report(&place))
+    }
+
+    /// Where the time of a stream's frames went, lately; `None` without a stream of this name.
+    #[must_use]
+    pub fn latency(&self, name: &str) -> Option<LatencyReport> {
+        self.streams.get(name).map(|place| place.stream.latency())
     }
 
     fn report(&self, place: &Arc<Place>) -> StreamReport {
@@ -278,7 +285,7 @@ impl Pipeline {
     /// What a page needs to know.
     #[must_use]
     pub fn info(&self) -> ServerInfo {
-        let model = self.pool.model_info();
+        let (model, settings) = (self.pool.model_info(), self.pool.settings());
         ServerInfo {
             version: env!("CARGO_PKG_VERSION"),
             model: ModelSummary {
@@ -287,8 +294,8 @@ impl Pipeline {
                 labels: model.labels.iter().map(ToString::to_string).collect(),
             },
             palette: annotate::PALETTE.iter().map(ToString::to_string).collect(),
-            default_confidence: self.settings.confidence,
-            default_iou: self.settings.iou,
+            default_confidence: settings.confidence,
+            default_iou: settings.iou,
             models: self.pool.info(),
             warnings: lock(&self.warnings).values().flatten().cloned().collect(),
         }
@@ -324,9 +331,8 @@ impl Pipeline {
         }
         for place in self.streams.all() {
             // Sets the frame rate's gauge.
-            let _ = place.stream.status();
-            let name = place.name().to_string();
-            counter!("sightline_viewer_frames_lost_total", "stream" => name).absolute(place.stream.viewer_lost());
+            place.stream.status().publish_metrics();
+            publish_lost(&place);
         }
         self.publish_network();
         self.cameras.publish_metrics();
@@ -371,6 +377,12 @@ impl Pipeline {
             tracing::warn!("the detector did not end in time");
         }
     }
+}
+
+/// Adds the frames that a stream's viewers lost since the last time.
+fn publish_lost(place: &Place) {
+    let name = place.name().to_string();
+    counter!("sightline_viewer_frames_lost_total", "stream" => name).increment(place.stream.take_viewer_lost());
 }
 
 /// What is summed up over the sessions of a stream.

@@ -1,6 +1,6 @@
 //! What the threads of a stream share with it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,12 @@ use super::ingress::{Ingress, Name};
 use super::metrics::StreamMetrics;
 use super::options::Config;
 use super::parts::StreamOptions;
+use super::privacy::{self, Cover, Fit, Privacy, Watch};
+use super::rules::Rules;
 use super::video::lock;
-use crate::media::{Detections, I420Frame, KeyframeGate, KeyframeRequest};
+use crate::annotate::Hider;
+use crate::detect::Lane;
+use crate::media::{Detection, Detections, I420Frame, KeyframeGate, KeyframeRequest};
 use crate::sink::message::Overlay;
 use crate::sink::{Fanout, KeyframeRequests};
 
@@ -27,6 +31,12 @@ const SUB_STREAM_PATIENCE: Duration = Duration::from_secs(3);
 pub(super) struct Shared {
     pub(super) name: Arc<str>,
     pub(super) options: StreamOptions,
+    pub(super) rules: ArcSwap<Rules>,
+    /// What is hidden, and where that is.
+    pub(super) privacy: ArcSwap<Privacy>,
+    pub(super) watch: Watch,
+    /// Why the whole picture is hidden, if it is.
+    pub(super) all_hidden: ArcSwapOption<&'static str>,
     pub(super) ingress: Ingress,
     pub(super) inbox: Arc<Inbox>,
     pub(super) fanout: Fanout,
@@ -39,6 +49,8 @@ pub(super) struct Shared {
     /// How many read the results, beside the boxes in the picture.
     pub(super) readers: AtomicUsize,
     pub(super) max_box_age: Duration,
+    /// Boxes are moved to where the objects are now.
+    pub(super) follow: bool,
     pub(super) metrics: StreamMetrics,
     /// The newest picture without boxes.
     pub(super) last: ArcSwapOption<Last>,
@@ -48,6 +60,8 @@ pub(super) struct Shared {
     pub(super) unsupported: watch::Sender<Option<String>>,
     /// Why the stream ended by itself, if it did.
     pub(super) failure: ArcSwapOption<String>,
+    /// How many lanes the stream has had: what an earlier one still finds is nobody's.
+    pub(super) lanes: AtomicU64,
     /// When the sub-stream gave its last picture.
     pub(super) sub_seen: Mutex<Option<Instant>>,
 }
@@ -65,9 +79,14 @@ impl Shared {
         let (annotated_gate, annotated) = gate(&inbox);
         let (plain_gate, plain) = gate(&inbox);
         let source = (!options.bridge).then(|| source.clone());
-        Arc::new(Self {
+        let privacy = config.stream.hiding();
+        let shared = Arc::new(Self {
             name: Arc::clone(name),
             options,
+            rules: ArcSwap::from_pointee(config.stream.clone()),
+            privacy: ArcSwap::from_pointee(Privacy::default()),
+            watch: Watch::new(),
+            all_hidden: ArcSwapOption::empty(),
             ingress: Ingress::default(),
             inbox,
             fanout: Fanout::new(KeyframeRequests { annotated, plain, source }),
@@ -78,18 +97,56 @@ impl Shared {
             overlay: ArcSwap::from_pointee(config.overlay),
             readers: AtomicUsize::new(0),
             max_box_age: Duration::from_millis(config.max_box_age_ms),
+            follow: config.follow,
             metrics: StreamMetrics::new(name),
             last: ArcSwapOption::empty(),
             no_signal: ArcSwapOption::empty(),
             unsupported: watch::Sender::new(None),
             failure: ArcSwapOption::empty(),
+            lanes: AtomicU64::new(0),
             sub_seen: Mutex::new(None),
-        })
+        });
+        shared.set_privacy(privacy);
+        shared
+    }
+
+    /// Hides this from the next picture on, and lets nothing out that was not looked over.
+    pub(super) fn set_privacy(&self, privacy: Privacy) {
+        let on = privacy.is_on();
+        if self.privacy.load().classes != privacy.classes {
+            // What was looked for before says nothing of these.
+            self.watch.begin(Instant::now());
+        }
+        self.privacy.store(Arc::new(privacy));
+        self.ingress.set_private(on, &self.fanout);
+    }
+
+    /// Hides on a picture that arrived at `arrived` what nobody may see. `drawn`: what is drawn on it.
+    pub(super) fn hide(
+        &self,
+        picture: &mut Arc<I420Frame>,
+        lane: &Lane,
+        hider: &mut Hider,
+        arrived: Instant,
+        drawn: &[Detection],
+    ) {
+        let privacy = self.privacy.load();
+        if !privacy.is_on() {
+            self.all_hidden.store(None);
+            return;
+        }
+        let drawn = privacy::hidden_of(&privacy, drawn, picture);
+        let cover = self.watch.cover(&privacy, Fit::of(lane, &privacy), arrived, &drawn);
+        let why = if let Cover::All(why) = cover { Some(Arc::new(why)) } else { None };
+        self.metrics.hidden(why.is_some());
+        self.all_hidden.store(why);
+        privacy::hide(hider, Arc::make_mut(picture), &privacy, &cover);
     }
 
     /// Takes a result of the detector, named after a frame of the main stream.
     pub(super) fn detected(&self, result: Arc<Detections>) {
         self.metrics.detected(&result);
+        self.watch.take(&result);
         self.newest.store(Some(Arc::clone(&result)));
         self.inbox.notify_detected();
         // Nobody may be reading.
@@ -98,7 +155,8 @@ impl Shared {
 
     /// Whether somebody wants to know what the detector sees, beside the boxes in the picture.
     pub(super) fn is_read(&self) -> bool {
-        self.options.detect_always || self.readers.load(Ordering::Relaxed) > 0
+        let hides = !self.privacy.load().classes.is_empty();
+        hides || self.options.detect_always || self.readers.load(Ordering::Relaxed) > 0
     }
 
     /// Whether boxes are drawn for somebody.

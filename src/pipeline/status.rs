@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use metrics::{counter, gauge};
 use serde::Serialize;
 
+use crate::detect::{RegionCount, Sampling, SamplingCounts};
 use crate::media::{I420Frame, RtpTimestamp};
 use crate::sink::message::StreamConfig;
 
@@ -39,6 +41,17 @@ pub struct StreamStatus {
     pub detections: u64,
     /// Frames that the detector skipped because a newer one was there.
     pub detector_skipped: u64,
+    /// Which frames the detector looks at, and how many those were.
+    pub sampling: SamplingStatus,
+    /// What happened at its zones and lines, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub regions: BTreeMap<String, RegionCount>,
+    /// What is hidden on its pictures; absent where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<PrivacyStatus>,
+    /// The stages of its cascade, in order; absent without one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cascade: Vec<StageStatus>,
     /// Frames that were not shown, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// Viewers of the original who get an encode of it, until the source's next IDR or for as long as it cannot be
@@ -52,6 +65,65 @@ pub struct StreamStatus {
     pub clock: Option<ClockSkew>,
     /// The settings in force.
     pub config: StreamConfig,
+}
+
+impl StreamStatus {
+    /// Brings the metrics up to date that are counted elsewhere.
+    pub(super) fn publish_metrics(&self) {
+        for stage in &self.cascade {
+            for (name, count) in
+                [("sightline_cascade_looked_total", stage.looked), ("sightline_cascade_passed_total", stage.passed)]
+            {
+                counter!(name, "stream" => self.name.clone(), "stage" => stage.stage.clone()).absolute(count);
+            }
+        }
+        for (region, count) in &self.regions {
+            #[allow(clippy::cast_precision_loss)] // a handful
+            gauge!("sightline_region_inside", "stream" => self.name.clone(), "region" => region.clone())
+                .set(count.inside as f64);
+        }
+        for (reason, count) in &self.sampling.counts.reasons {
+            counter!("sightline_sampling_frames_total", "stream" => self.name.clone(), "reason" => *reason)
+                .absolute(*count);
+        }
+        for (decision, count) in
+            [("sampled", self.sampling.counts.sampled), ("passed_over", self.sampling.counts.passed_over)]
+        {
+            counter!("sightline_sampling_total", "stream" => self.name.clone(), "decision" => decision).absolute(count);
+        }
+    }
+}
+
+/// Which frames the detector looks at.
+#[derive(Clone, Debug, Serialize)]
+pub struct SamplingStatus {
+    /// The strategy with its parameters.
+    #[serde(flatten)]
+    pub sampling: Sampling,
+    /// What it decided so far.
+    #[serde(flatten)]
+    pub counts: SamplingCounts,
+}
+
+/// A stage of a cascade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StageStatus {
+    /// The strategy of sampling, or the model as it was asked for.
+    pub stage: String,
+    /// What came to it: frames, and crops for the second model.
+    pub looked: u64,
+    /// What went on from it: frames that are looked at, pictures in which something was found.
+    pub passed: u64,
+}
+
+/// What is hidden on the newest picture that left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PrivacyStatus {
+    /// `all` of it, or `parts`.
+    pub hides: &'static str,
+    /// Why all of it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<&'static str>,
 }
 
 /// The video that comes in.

@@ -1,24 +1,30 @@
 //! A stream: a name, a video thread, a lane in the detector pool, and whoever watches.
 
+mod report;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, watch};
 
 use super::inbox::Pushed;
 use super::ingress::{Name, wall_clock};
+use super::latency::LatencyReport;
 use super::metrics::DropReason;
 use super::options::PipelineError;
 use super::parts::{Signal, StreamParts};
+use super::rules::Rules;
 use super::shared::Shared;
-use super::status::{Snapshot, StreamStatus, Timeline};
+use super::status::{Snapshot, Timeline};
 use super::sub_stream::SubStream;
 use super::video::{Video, lock};
-use crate::annotate::Annotator;
+use crate::annotate::{Annotator, Hider};
 use crate::decode::VideoDecoder;
+use crate::detect::follow::predicted;
 use crate::detect::{Lane, LaneModel, LaneOptions, Pools, Priority, Zone};
 use crate::media::{AccessUnit, AudioPacket, Detections, FrameLedger, FramePool, KeyframeRequest};
 use crate::sink::message::{ConfigMessage, ErrorCode, MessageError, StreamConfig};
@@ -31,14 +37,17 @@ const WAITING_AUDIO: usize = 50;
 pub struct Stream {
     shared: Arc<Shared>,
     pool: Arc<Pools>,
-    lane: Arc<Lane>,
+    lane: Arc<ArcSwap<Lane>>,
     /// The model that was asked for, for the sub-stream too.
-    model: Option<String>,
+    model: Mutex<Option<String>>,
+    /// Frames that lanes skipped which are gone.
+    skipped: AtomicU64,
     sub: Mutex<Option<Arc<SubStream>>>,
     audio: broadcast::Sender<AudioPacket>,
     keyframes: KeyframeRequest,
     thread: Mutex<Option<JoinHandle<()>>>,
     started: Instant,
+    counted_lost: AtomicU64,
 }
 
 impl Stream {
@@ -51,14 +60,7 @@ impl Stream {
         let model = lane.model.clone();
         let decoder = VideoDecoder::h264(FramePool::new(), keyframes.clone())?;
         let shared = Shared::new(&name, config, options, &keyframes);
-        let lane = Arc::new({
-            let shared = Arc::downgrade(&shared);
-            pool.lane(Arc::clone(&name), lane, move |result| {
-                if let Some(shared) = shared.upgrade() {
-                    shared.detected(result);
-                }
-            })
-        });
+        let lane = Arc::new(ArcSwap::from_pointee(take_lane(&shared, pool, lane)));
         let video = Video::new(Arc::clone(&shared), Arc::clone(&lane), decoder, encode);
         let thread = thread::Builder::new()
             .name(format!("video-{name}"))
@@ -80,11 +82,13 @@ impl Stream {
             pool: Arc::clone(pool),
             lane,
             sub: Mutex::default(),
-            model,
+            model: Mutex::new(model),
+            skipped: AtomicU64::new(0),
             audio: broadcast::channel(WAITING_AUDIO).0,
             keyframes,
             thread: Mutex::new(Some(thread)),
             started: Instant::now(),
+            counted_lost: AtomicU64::new(0),
         }))
     }
 
@@ -142,12 +146,14 @@ impl Stream {
             if let Some(running) = &*sub {
                 Arc::clone(running)
             } else {
-                let options = LaneOptions {
-                    model: self.model.clone(),
-                    settings: Some((*self.lane.settings()).clone()),
-                    priority: self.lane.priority(),
-                    zone: self.lane.zone(),
-                };
+                let lane = self.lane.load();
+                let options = self.shared.rules.load().lane(LaneOptions {
+                    model: lock(&self.model).clone(),
+                    settings: lane.chosen_settings(),
+                    priority: lane.priority(),
+                    zone: lane.zone(),
+                    ..LaneOptions::default()
+                });
                 let started = Arc::new(SubStream::start(&self.shared, &self.pool, options)?);
                 Arc::clone(sub.insert(started))
             }
@@ -188,9 +194,17 @@ impl Stream {
     pub fn snapshot(&self, annotated: bool) -> Option<Snapshot> {
         let last = self.shared.last.load_full()?;
         let Name { rtp_timestamp, arrived, .. } = last.name;
-        let mut picture = (*last.picture).clone();
-        if annotated && let Some(result) = self.shared.result_for(&picture, arrived) {
-            Annotator::new().draw(&mut picture, &result.items);
+        let mut picture = Arc::clone(&last.picture);
+        let result = if annotated { self.shared.result_for(&picture, arrived) } else { None };
+        // Nobody may be watching, and then no picture was kept to correct the prediction by.
+        let follow = self.shared.follow;
+        let boxes = result
+            .map(|result| if follow { predicted(&result, arrived) } else { result.items.clone() })
+            .unwrap_or_default();
+        self.shared.hide(&mut picture, &self.lane.load(), &mut Hider::new(), arrived, &boxes);
+        let mut picture = Arc::unwrap_or_clone(picture);
+        if !boxes.is_empty() {
+            Annotator::new().draw(&mut picture, &boxes);
         }
         Some(Snapshot { picture, rtp_timestamp, at: wall_clock(arrived, Instant::now()) })
     }
@@ -220,10 +234,16 @@ impl Stream {
         self.shared.metrics.frame_sent(frame.frame_id, ledger);
     }
 
+    /// Where the time of its frames went, lately.
+    #[must_use]
+    pub fn latency(&self) -> LatencyReport {
+        self.shared.metrics.latency()
+    }
+
     /// The settings in force.
     #[must_use]
     pub fn config(&self) -> StreamConfig {
-        let settings = self.lane.settings();
+        let settings = self.lane.load().settings();
         StreamConfig {
             confidence_threshold: settings.confidence,
             iou_threshold: settings.iou,
@@ -238,7 +258,8 @@ impl Stream {
     /// # Errors
     /// When a class is not one of the model's; nothing was changed.
     pub fn configure(&self, change: ConfigMessage) -> Result<StreamConfig, MessageError> {
-        let labels = self.lane.labels();
+        let lane = self.lane.load();
+        let labels = lane.labels();
         if let Some(Some(classes)) = &change.classes
             && let Some(unknown) = classes.iter().find(|class| !labels.iter().any(|label| **label == ***class))
         {
@@ -246,7 +267,7 @@ impl Stream {
             let message = format!("classes: {unknown:?} is not one of the model's: {}", known.join(", "));
             return Err(MessageError::new(change.id, ErrorCode::UnknownClass, message));
         }
-        let mut settings = (*self.lane.settings()).clone();
+        let mut settings = (*lane.settings()).clone();
         if let Some(confidence) = change.confidence_threshold {
             settings.confidence = confidence;
         }
@@ -262,7 +283,7 @@ impl Stream {
         if let Some(sub_stream) = &*lock(&self.sub) {
             sub_stream.lane().set_settings(settings.clone());
         }
-        self.lane.set_settings(settings);
+        lane.set_settings(settings);
         if let Some(overlay) = change.overlay {
             self.shared.overlay.store(Arc::new(overlay));
         }
@@ -272,12 +293,34 @@ impl Stream {
     /// Which model looks, or why none does.
     #[must_use]
     pub fn model(&self) -> LaneModel {
-        self.lane.model()
+        self.lane.load().model()
+    }
+
+    /// Lets another model look, from the next frame on, with what the configuration says and its own thresholds where that says
+    /// nothing; priority and zone stay, and so do the viewers. Tracks begin anew.
+    ///
+    /// Joins the sub-stream's thread, which begins again with its next IDR: not to be called on a task of the network's.
+    pub fn set_model(&self, model: Option<String>) {
+        let before = self.lane.load_full();
+        let options = LaneOptions {
+            model: model.clone(),
+            priority: before.priority(),
+            zone: before.zone(),
+            ..LaneOptions::default()
+        };
+        *lock(&self.model) = model;
+        self.lane.store(Arc::new(take_lane(&self.shared, &self.pool, options)));
+        self.shared.newest.store(None);
+        let sub = lock(&self.sub).take();
+        let skipped = before.counters().skipped + sub.as_ref().map_or(0, |sub| sub.lane().counters().skipped);
+        self.skipped.fetch_add(skipped, Ordering::Relaxed);
+        drop((before, sub));
+        *lock(&self.shared.sub_seen) = None;
     }
 
     /// How much of the detector's time, against the other streams; holds from the next frame on.
     pub fn set_priority(&self, priority: Priority) {
-        self.lane.set_priority(priority);
+        self.lane.load().set_priority(priority);
         if let Some(sub_stream) = &*lock(&self.sub) {
             sub_stream.lane().set_priority(priority);
         }
@@ -288,7 +331,23 @@ impl Stream {
         if let Some(sub_stream) = &*lock(&self.sub) {
             sub_stream.lane().set_zone(zone.clone());
         }
-        self.lane.set_zone(zone);
+        self.lane.load().set_zone(zone);
+    }
+
+    /// How it is looked at from the next frame on.
+    pub fn set_rules(&self, rules: Rules) {
+        let rules = Arc::new(rules);
+        let regions = rules.region_set();
+        // First this: a sub-stream that begins now begins with them.
+        self.shared.rules.store(Arc::clone(&rules));
+        let sub = lock(&self.sub).clone();
+        let lane = self.lane.load();
+        for lane in std::iter::once(&*lane).chain(sub.as_ref().map(|sub| sub.lane())) {
+            lane.set_veiled(&rules.blur);
+            lane.set_sampling(rules.sampling(), rules.at_least());
+            lane.set_regions(&regions);
+        }
+        self.shared.set_privacy(rules.hiding());
     }
 
     /// Why the stream ended by itself, if it did.
@@ -297,46 +356,17 @@ impl Stream {
         self.shared.failure.load().as_deref().cloned()
     }
 
-    /// How it is doing.
-    #[must_use]
-    pub fn status(&self) -> StreamStatus {
-        let seen = self.shared.metrics.snapshot();
-        let size = self.shared.last.load().as_ref().map(|last| (last.picture.width(), last.picture.height()));
-        let skipped_there = lock(&self.sub).as_ref().map_or(0, |sub| sub.lane().counters().skipped);
-        StreamStatus {
-            name: self.shared.name.to_string(),
-            width: size.map(|size| size.0),
-            height: size.map(|size| size.1),
-            uptime_s: self.started.elapsed().as_secs_f64(),
-            viewers: self.shared.fanout.viewers(),
-            fps: seen.fps,
-            input_fps: seen.input_fps,
-            detection_fps: seen.detection_fps,
-            frames_in: seen.frames_in,
-            frames_decoded: seen.decoded,
-            frames_out: seen.processed,
-            encodes: seen.encodes,
-            detections: seen.detections,
-            detector_skipped: self.lane.counters().skipped + skipped_there,
-            dropped: seen.dropped.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
-            bridged_viewers: self.shared.fanout.demand().plain,
-            video: self.shared.ingress.video(),
-            no_signal: self.shared.no_signal.load().as_deref().cloned(),
-            clock: self.shared.ingress.skew(),
-            config: self.config(),
-        }
-    }
-
     /// Bytes of video encoded so far.
     #[must_use]
     pub fn bytes_out(&self) -> u64 {
         self.shared.metrics.snapshot().bytes_out
     }
 
-    /// Frames that slow viewers lost so far.
+    /// Frames that slow viewers lost since this was asked last: another stream of this name counts on from there.
     #[must_use]
-    pub fn viewer_lost(&self) -> u64 {
-        self.shared.fanout.lost()
+    pub(super) fn take_viewer_lost(&self) -> u64 {
+        let lost = self.shared.fanout.lost();
+        lost.saturating_sub(self.counted_lost.swap(lost, Ordering::Relaxed))
     }
 
     /// Ends the thread and waits for it. What it was doing is done within a frame's time.
@@ -354,6 +384,19 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// A place with the detector, whose results are the stream's for as long as it has no other.
+fn take_lane(shared: &Arc<Shared>, pool: &Pools, options: LaneOptions) -> Lane {
+    let number = shared.lanes.fetch_add(1, Ordering::AcqRel) + 1;
+    let weak = Arc::downgrade(shared);
+    pool.lane(Arc::clone(&shared.name), shared.rules.load().lane(options), move |result| {
+        if let Some(shared) = weak.upgrade()
+            && shared.lanes.load(Ordering::Acquire) == number
+        {
+            shared.detected(result);
+        }
+    })
 }
 
 /// As long as one lives, somebody reads the stream's results.

@@ -12,9 +12,10 @@ use super::options::PipelineError;
 use super::shared::Shared;
 use super::video::lock;
 use crate::decode::{DecodeError, VideoDecoder};
-use crate::detect::{Lane, LaneOptions, Pools};
+use crate::detect::{Hint, Lane, LaneOptions, Pools};
 use crate::media::{
-    AccessUnit, BBox, Detections, Frame, FrameLedger, FramePool, KeyframeRequest, Mark, RtpTimestamp, StreamClock,
+    AccessUnit, BBox, Detections, Frame, FrameLedger, FramePool, KeyPoint, KeyframeRequest, Mark, RtpTimestamp,
+    StreamClock,
 };
 
 /// The sub-stream of a stream. Ends when dropped.
@@ -73,7 +74,8 @@ impl SubStream {
     pub(super) fn push(&self, mut unit: AccessUnit) {
         let mut clock = lock(&self.clock);
         let rtp_timestamp = clock.0.stamp(unit.rtp_timestamp, unit.last_packet);
-        let name = Name { id: clock.1, rtp_timestamp, captured: unit.captured, arrived: unit.last_packet };
+        let name =
+            Name { id: clock.1, rtp_timestamp, captured: unit.captured, arrived: unit.last_packet, idr: unit.idr };
         clock.1 += 1;
         drop(clock);
         unit.rtp_timestamp = rtp_timestamp.output;
@@ -144,13 +146,14 @@ impl Worker {
         ledger.mark_at(Mark::Dequeued, dequeued);
         ledger.mark(Mark::Decoded);
         let source = picture.rtp_timestamp;
-        self.lane.offer(Frame {
+        let frame = Frame {
             id: named.name.id,
             rtp_timestamp: RtpTimestamp { output: source, source },
             captured: picture.captured,
             picture: Arc::new(picture.picture),
             ledger,
-        });
+        };
+        self.lane.offer_as(frame, Hint { keyframe: named.unit.idr, wanted: false });
     }
 }
 
@@ -172,10 +175,13 @@ fn said_of_the_main_stream(shared: &Shared, result: &Detections) -> Option<Detec
 fn scaled(result: &Detections, width: usize, height: usize) -> Detections {
     let (x, y) = (width as f32 / result.width.max(1) as f32, height as f32 / result.height.max(1) as f32);
     let mut scaled = result.clone();
-    for item in &mut scaled.items {
+    for item in scaled.items.iter_mut().chain(&mut scaled.veiled) {
         let BBox { x1, y1, x2, y2 } = item.bbox;
         item.bbox = BBox::new(x1 * x, y1 * y, x2 * x, y2 * y);
         item.velocity = item.velocity.map(|[vx, vy]| [vx * x, vy * y]);
+        let point = |point: &KeyPoint| KeyPoint { x: point.x * x, y: point.y * y, ..*point };
+        item.keypoints = item.keypoints.as_ref().map(|points| points.iter().map(point).collect());
+        item.mask = item.mask.as_ref().map(|corners| corners.iter().map(|[cx, cy]| [cx * x, cy * y]).collect());
     }
     scaled.width = u32::try_from(width).unwrap_or(u32::MAX);
     scaled.height = u32::try_from(height).unwrap_or(u32::MAX);
@@ -196,6 +202,8 @@ mod tests {
             class_name: "person".into(),
             track_id: Some(1),
             velocity: Some([4.0, -2.0]),
+            keypoints: Some([KeyPoint { x: 10.0, y: 20.0, confidence: Some(0.5) }].into()),
+            mask: Some([[10.0, 20.0]].into()),
             ..Detection::default()
         };
         let result = Detections {
@@ -207,11 +215,16 @@ mod tests {
             height: 240,
             model: "test".into(),
             items: vec![item],
+            veiled: Vec::new(),
+            events: Vec::new(),
             times: DetectionTimes::default(),
         };
         let scaled = scaled(&result, 1280, 720);
         assert_eq!((scaled.width, scaled.height), (1280, 720));
         assert_eq!(scaled.items[0].bbox, BBox::new(40.0, 60.0, 120.0, 180.0));
         assert_eq!(scaled.items[0].velocity, Some([16.0, -6.0]));
+        let points = scaled.items[0].keypoints.as_deref().unwrap();
+        assert_eq!(points, [KeyPoint { x: 40.0, y: 60.0, confidence: Some(0.5) }]);
+        assert_eq!(scaled.items[0].mask.as_deref().unwrap(), [[40.0, 60.0]]);
     }
 }

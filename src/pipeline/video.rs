@@ -1,23 +1,28 @@
 //! The video thread of a stream: every access unit is decoded, the newest picture is drawn on, encoded and sent.
 //!
-//! Detection is never waited for. The newest result that there is gets drawn, if it is young enough; a frame is offered to
+//! Detection is never waited for. The newest result that there is gets drawn, if it is young enough, its boxes moved to
+//! where the objects are now (`boxes`); a frame is offered to
 //! the detector before it is drawn on, and drawing makes a copy when somebody still holds the original. The one
 //! exception is the overlay `exact`, which sends detected frames only, one in flight.
 //!
 //! While no pictures come, the last one goes out with a banner.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
+use super::boxes::Boxes;
 use super::inbox::Event;
 use super::ingress::{Name, Named};
 use super::metrics::DropReason;
 use super::rendition::Rendition;
 use super::shared::{Last, Shared};
 use super::silence::Silence;
-use crate::annotate::Annotator;
+use crate::annotate::{Annotator, Hider};
 use crate::decode::{DecodeError, Picture, VideoDecoder};
-use crate::detect::Lane;
+use crate::detect::{Hint, Lane};
 use crate::encode;
 use crate::media::{Detection, Detections, Frame, FrameLedger, Mark};
 use crate::sink::message::Overlay;
@@ -32,29 +37,42 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is looked whether an encoder may be given up.
 const REST_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Boxes as they are drawn, and the result that they come from.
+type Chosen = (Vec<Detection>, Option<Arc<Detections>>);
+
 /// The thread's own tools.
 pub(super) struct Video {
     shared: Arc<Shared>,
-    lane: Arc<Lane>,
+    lane: Arc<ArcSwap<Lane>>,
     decoder: VideoDecoder,
     annotated: Rendition,
     plain: Rendition,
     annotator: Annotator,
+    boxes: Boxes,
+    hider: Hider,
     /// While no pictures come.
     silence: Option<Silence>,
     /// The newest frame's number: those of pictures that come out of order rise all the same.
     last_id: Option<u64>,
     /// In exact mode: the frame whose result is awaited.
     awaited: Option<Frame>,
+    /// And the number of the lane that was asked.
+    asked: u64,
     logged: Option<Instant>,
     rested: Instant,
 }
 
 impl Video {
-    pub(super) fn new(shared: Arc<Shared>, lane: Arc<Lane>, decoder: VideoDecoder, encode: &encode::Config) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        lane: Arc<ArcSwap<Lane>>,
+        decoder: VideoDecoder,
+        encode: &encode::Config,
+    ) -> Self {
         let rendition = |bitstream, gate| Rendition::new(bitstream, encode.clone(), gate);
         let annotated = rendition(Bitstream::Annotated, Arc::clone(&shared.annotated_gate));
         let plain = rendition(Bitstream::Plain, Arc::clone(&shared.plain_gate));
+        let boxes = Boxes::new(&shared);
         Self {
             shared,
             lane,
@@ -62,9 +80,12 @@ impl Video {
             annotated,
             plain,
             annotator: Annotator::new(),
+            boxes,
+            hider: Hider::new(),
             silence: None,
             last_id: None,
             awaited: None,
+            asked: 0,
             logged: None,
             rested: Instant::now(),
         }
@@ -123,9 +144,21 @@ impl Video {
         self.decoder.reset();
         self.awaited = None;
         self.shared.newest.store(None);
+        self.boxes.reset();
+        self.shared.watch.begin(Instant::now());
+    }
+
+    /// Lets the packets of the original go out first, where somebody gets it. To wake this thread is to put it before the
+    /// network's that woke it, if they stand on one core, and what that one has to send would wait for the whole decode.
+    fn give_way(&self) {
+        let demand = self.shared.fanout.demand();
+        if self.shared.fanout.viewers() > demand.annotated + demand.plain {
+            std::thread::yield_now();
+        }
     }
 
     fn take_unit(&mut self, named: &Named) -> bool {
+        self.give_way();
         let dequeued = Instant::now();
         let picture = match self.decoder.decode(&named.unit) {
             Ok(Some(picture)) => picture,
@@ -137,7 +170,7 @@ impl Video {
                 return true;
             }
         };
-        let Some(frame) = self.name(picture, dequeued) else { return true };
+        let Some((frame, keyframe)) = self.name(picture, dequeued) else { return true };
         self.shared.metrics.frame_decoded();
         self.end_silence();
         if self.shared.inbox.has_unit() {
@@ -145,7 +178,7 @@ impl Video {
             self.shared.metrics.dropped(DropReason::Superseded, 1);
             return true;
         }
-        self.render(frame);
+        self.render(frame, keyframe);
         true
     }
 
@@ -166,7 +199,8 @@ impl Video {
         true
     }
 
-    fn name(&mut self, picture: Picture, dequeued: Instant) -> Option<Frame> {
+    /// The picture's frame, and whether it refers to none before.
+    fn name(&mut self, picture: Picture, dequeued: Instant) -> Option<(Frame, bool)> {
         let Picture { picture, rtp_timestamp, first_packet, last_packet, captured } = picture;
         let mut ledger = FrameLedger::arrived(first_packet, last_packet);
         ledger.mark_at(Mark::Dequeued, dequeued);
@@ -181,10 +215,11 @@ impl Video {
         if before.is_none_or(|before| (before.picture.width(), before.picture.height()) != size) {
             tracing::info!(stream = %self.shared.name, width = size.0, height = size.1, "picture size");
         }
-        Some(Frame { id: name.id, rtp_timestamp: name.rtp_timestamp, captured, picture, ledger })
+        let frame = Frame { id: name.id, rtp_timestamp: name.rtp_timestamp, captured, picture, ledger };
+        Some((frame, name.idr))
     }
 
-    fn render(&mut self, frame: Frame) {
+    fn render(&mut self, frame: Frame, keyframe: bool) {
         let demand = self.shared.fanout.demand();
         let (drawn, read) = (self.shared.is_drawn(), self.shared.is_read());
         let for_plain = demand.plain > 0 && self.shared.fanout.wants_plain(frame.rtp_timestamp.output);
@@ -192,19 +227,18 @@ impl Video {
         match **self.shared.overlay.load() {
             Overlay::Exact => {
                 if drawn || read {
-                    self.await_result(frame);
+                    self.await_result(frame, keyframe);
                 }
             }
             overlay => {
                 self.awaited = None;
                 if (drawn || read) && !self.shared.sub_stream_is_live() {
-                    self.lane.offer(frame.clone());
+                    self.lane.load().offer_as(frame.clone(), Hint { keyframe, wanted: false });
                 }
                 if demand.annotated > 0 {
-                    let arrived = frame.ledger.at(Mark::LastPacket).unwrap_or_else(Instant::now);
-                    let drawn = overlay == Overlay::Latest;
-                    let result = if drawn { self.shared.result_for(&frame.picture, arrived) } else { None };
-                    self.show(frame, result);
+                    self.show(frame, |boxes, shared, frame| {
+                        if overlay == Overlay::Latest { boxes.of(shared, frame) } else { (Vec::new(), None) }
+                    });
                 }
             }
         }
@@ -213,16 +247,23 @@ impl Video {
         }
     }
 
-    fn await_result(&mut self, frame: Frame) {
-        if let Some(awaited) = &self.awaited {
+    fn await_result(&mut self, frame: Frame, keyframe: bool) {
+        let lane = self.shared.lanes.load(Ordering::Acquire);
+        if let Some(awaited) = self.awaited.as_ref().filter(|_| self.asked == lane) {
             let since = awaited.ledger.at(Mark::Decoded);
             if since.is_some_and(|since| since.elapsed() < EXACT_PATIENCE) {
                 self.shared.metrics.dropped(DropReason::Exact, 1);
                 return;
             }
         }
-        self.lane.offer(frame.clone());
-        self.awaited = Some(frame);
+        // Who has just come sees a picture, whatever the sampling says.
+        let wanted = self.annotated.has_to_begin(Instant::now());
+        if self.lane.load().offer_as(frame.clone(), Hint { keyframe, wanted }) {
+            self.awaited = Some(frame);
+            self.asked = lane;
+        } else {
+            self.shared.metrics.dropped(DropReason::Exact, 1);
+        }
     }
 
     fn take_result(&mut self) {
@@ -230,26 +271,37 @@ impl Video {
         if let Some(frame) = self.awaited.take_if(|frame| frame.id == result.frame_id)
             && self.shared.fanout.demand().annotated > 0
         {
-            self.show(frame, Some(result));
+            self.show(frame, |_, _, _| (result.items.clone(), Some(result)));
         }
     }
 
-    /// Draws and sends a frame to the viewers of the annotated video.
-    fn show(&mut self, mut frame: Frame, result: Option<Arc<Detections>>) {
+    /// Draws and sends a frame to the viewers of the annotated video, with the boxes that are chosen for it.
+    fn show(&mut self, mut frame: Frame, choose: impl FnOnce(&mut Boxes, &Shared, &Frame) -> Chosen) {
         frame.ledger.mark(Mark::RenderStarted);
-        let boxes: Vec<Detection> = result.as_ref().map(|result| result.items.clone()).unwrap_or_default();
+        let (boxes, result) = choose(&mut self.boxes, &self.shared, &frame);
+        self.hide(&mut frame, &boxes);
         if !boxes.is_empty() {
             self.annotator.draw(Arc::make_mut(&mut frame.picture), &boxes);
+        }
+        if self.shared.rules.load().draw_regions && **self.shared.overlay.load() != Overlay::None {
+            super::regions::draw(Arc::make_mut(&mut frame.picture), &self.lane.load());
         }
         frame.ledger.mark(Mark::Drawn);
         self.send(Bitstream::Annotated, frame, boxes, result);
     }
 
-    /// Sends a frame as it is.
+    /// Sends a frame without boxes.
     fn show_plain(&mut self, mut frame: Frame) {
         frame.ledger.mark(Mark::RenderStarted);
+        self.hide(&mut frame, &[]);
         frame.ledger.mark(Mark::Drawn);
         self.send(Bitstream::Plain, frame, Vec::new(), None);
+    }
+
+    /// Hides what nobody may see.
+    fn hide(&mut self, frame: &mut Frame, drawn: &[Detection]) {
+        let arrived = frame.ledger.at(Mark::LastPacket).unwrap_or_else(Instant::now);
+        self.shared.hide(&mut frame.picture, &self.lane.load(), &mut self.hider, arrived, drawn);
     }
 
     fn send(&mut self, bitstream: Bitstream, frame: Frame, boxes: Vec<Detection>, result: Option<Arc<Detections>>) {
@@ -302,9 +354,13 @@ impl Video {
             return;
         }
         let last = self.shared.last.load_full();
-        let base = last.map_or_else(Silence::darkness, |last| (*last.picture).clone());
+        let base = last.map_or_else(Silence::darkness, |last| {
+            let mut picture = Arc::clone(&last.picture);
+            self.shared.hide(&mut picture, &self.lane.load(), &mut self.hider, last.name.arrived, &[]);
+            Arc::unwrap_or_clone(picture)
+        });
         let picture = Arc::new(silence.draw(base, now));
-        let Name { id, rtp_timestamp, captured, arrived } = self.shared.ingress.name_of_our_own(now);
+        let Name { id, rtp_timestamp, captured, arrived, .. } = self.shared.ingress.name_of_our_own(now);
         self.last_id = Some(id);
         let mut ledger = FrameLedger::arrived(arrived, arrived);
         ledger.mark_at(Mark::Dequeued, now);

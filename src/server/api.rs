@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::error::ApiError;
-use crate::pipeline::{PipelineError, ServerInfo, StreamReport, SyncReport};
+use crate::pipeline::{LatencyReport, PipelineError, ServerInfo, StreamReport, SyncReport};
 
 pub(super) async fn sessions(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({ "sessions": app.pipeline.sessions() }))
@@ -33,6 +33,13 @@ pub(super) async fn stream(
     Path(name): Path<String>,
 ) -> Result<Json<StreamReport>, ApiError> {
     Ok(Json(app.pipeline.stream_report(&name).ok_or(PipelineError::NoSuchStream(name))?))
+}
+
+pub(super) async fn latency(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<LatencyReport>, ApiError> {
+    Ok(Json(app.pipeline.latency(&name).ok_or(PipelineError::NoSuchStream(name))?))
 }
 
 pub(super) async fn sync(State(app): State<Arc<App>>) -> Json<SyncReport> {

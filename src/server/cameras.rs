@@ -300,6 +300,12 @@ mod tests {
             (json!({ "url": "rtsp://u:s3cret@cam/", "fps": 3 }), "fps"),
             (json!({ "url": "rtsp://cam/", "rtsp://u:s3cret@cam/": 3 }), "rtsp://u:***@cam/"),
             (json!({ "url": "rtsp://cam/", "zone": [[0, 0, 0]] }), "zone"),
+            (json!({ "url": "rtsp://cam/", "sampling": "sometimes" }), "sampling"),
+            (json!({ "url": "rtsp://cam/", "sampling": { "mode": "motion", "threshold": 7 } }), "threshold = 7"),
+            (json!({ "url": "rtsp://cam/", "regions": { "door": {} } }), "regions.door"),
+            (json!({ "url": "rtsp://cam/", "masks": [[[0, 0]]] }), "masks"),
+            (json!({ "url": "rtsp://cam/", "privacy": "smear" }), "privacy"),
+            (json!({ "url": "rtsp://cam/", "model": "a", "cascade": [{ "model": "b" }] }), "model and cascade"),
         ] {
             let error = format!("{:?}", camera(value.clone()).unwrap_err());
             assert!(error.contains(hint) && !error.contains("s3cret"), "{value}: {error}");
@@ -317,6 +323,20 @@ mod tests {
         let less = change_of(&before, json!({ "detect_url": null, "priority": null, "model": null })).unwrap();
         assert_eq!((less.detect_url, less.priority, less.model), (None, 1, None));
         assert!(change_of(&before, json!({ "url": null })).is_err());
+    }
+
+    #[test]
+    fn how_a_camera_is_looked_at_can_be_changed_and_set_back() {
+        let before = camera(json!({ "url": "rtsp://cam/1" })).unwrap();
+        let door = json!({ "door": { "line": [[0.5, 1], [0.5, 0]] } });
+        let changed = change_of(&before, json!({ "sampling": "motion", "regions": door, "blur": ["face"] })).unwrap();
+        let shown = object(&changed).unwrap();
+        assert_eq!((&shown["sampling"]["mode"], &shown["blur"]), (&json!("motion"), &json!(["face"])));
+        assert_eq!(shown["regions"]["door"]["line"], json!([[0.5, 1.0], [0.5, 0.0]]));
+        // What is shown may be sent back.
+        assert_eq!(change_of(&before, Value::Object(shown)).unwrap(), changed);
+        let back = change_of(&changed, json!({ "sampling": null, "regions": null, "blur": null })).unwrap();
+        assert_eq!(back, before);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::peer::PeerError;
-use crate::pipeline::PipelineError;
+use crate::pipeline::{PipelineError, ReplaceError};
 
 /// An answer that says what to change: `{"error":{"code","message"}}`.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,12 +92,20 @@ impl From<PipelineError> for ApiError {
             },
             PipelineError::TooManySessions(_) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_sessions"),
             PipelineError::TooManyViewers(_) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_viewers"),
+            PipelineError::TooManyCameras(_) => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_cameras"),
             PipelineError::NoSuchStream(_) => (StatusCode::NOT_FOUND, "no_such_stream"),
             PipelineError::NoSuchCamera(_) => (StatusCode::NOT_FOUND, "no_such_camera"),
             PipelineError::BadCamera { .. } => (StatusCode::BAD_REQUEST, "bad_camera"),
             PipelineError::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
             PipelineError::BadName { .. } => (StatusCode::BAD_REQUEST, "bad_name"),
             PipelineError::NameTaken(_) => (StatusCode::CONFLICT, "name_taken"),
+            PipelineError::Model(error) => match error {
+                ReplaceError::Name(_) => (StatusCode::BAD_REQUEST, "bad_name"),
+                ReplaceError::Checksum { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_checksum"),
+                ReplaceError::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unusable_model"),
+                ReplaceError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+                _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            },
             PipelineError::Decode(_)
             | PipelineError::Encode(_)
             | PipelineError::Detect(_)
@@ -105,7 +113,7 @@ impl From<PipelineError> for ApiError {
             | PipelineError::Fault(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         if status.is_server_error() && code == "internal" {
-            tracing::error!(%error, "an offer failed by a fault of ours");
+            tracing::error!(%error, "a request failed by a fault of ours");
         }
         let retry_after_s = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(5);
         Self { status, code, message, retry_after_s, header: None }
@@ -130,5 +138,8 @@ mod tests {
         assert_eq!(status(PeerError::NoCommonCodec(String::new())), StatusCode::NOT_ACCEPTABLE);
         assert_eq!(status(PeerError::BadDescription(String::new())), StatusCode::BAD_REQUEST);
         assert_eq!(ApiError::from(PipelineError::NameTaken("x".into())).status, StatusCode::CONFLICT);
+        let full = ApiError::from(PipelineError::TooManyCameras(64));
+        assert_eq!((full.status, full.code), (StatusCode::UNPROCESSABLE_ENTITY, "too_many_cameras"));
+        assert!(full.message.contains("64") && full.message.contains("max_cameras"), "{}", full.message);
     }
 }

@@ -183,7 +183,11 @@ mod tests {
         camera(
             "url = \"rtsp://u:s3cret@cam/1?a=\\\"b\\\"\"\ntransport = \"udp\"\ndetect_url = \"rtsp://u:s3cret@cam/2\"\n\
              enabled = false\non_demand = true\nmode = \"detect_only\"\nmodel = \"yolox-nano\"\npriority = 3\n\
-             zone = [[0.1, 0], [1, 0.3], [1, 1]]",
+             zone = [[0.1, 0], [1, 0.3], [1, 1]]\nsampling = { mode = \"motion\", threshold = 0.02 }\ndraw_regions = true\n\
+             blur = [\"face\"]\nprivacy = \"pixelate\"\nprivacy_before_first = \"show\"\nmask_style = \"blur\"\n\
+             masks = [[[0.1, 0], [1, 0.3], [1, 1]]]\n\
+             [regions.\"the door\"]\nline = [[0.4, 0.9], [0.4, 0.1]]\n\
+             [regions.yard]\npolygon = [[0.1, 0], [1, 0.3], [1, 1]]\nkind = \"zone\"\ndwell_s = 2.5\nclasses = [\"car\"]",
         )
     }
 
@@ -193,7 +197,9 @@ mod tests {
         let folder = root.path().join("new/state");
         let kept = Kept::open(Some(&folder)).unwrap();
         kept.put("front", full()).await.unwrap();
-        kept.put("a.b-c", camera("url = \"file:/srv/a clip.mp4\"")).await.unwrap();
+        let stages = "[{ sampling = \"motion\" }, { model = \"a\", classes = [\"x\"] }, { model = \"b\" }]";
+        let two = camera(&format!("url = \"file:/srv/a clip.mp4\"\ncascade = {stages}"));
+        kept.put("a.b-c", two.clone()).await.unwrap();
         kept.put("gone", camera("url = \"rtsp://cam/\"")).await.unwrap();
         kept.remove("gone").await.unwrap();
         let file = folder.join(FILE);
@@ -202,7 +208,7 @@ mod tests {
         let again = Kept::open(Some(&folder)).unwrap();
         let cameras = again.cameras().clone();
         assert_eq!(cameras.keys().collect::<Vec<_>>(), ["a.b-c", "front"]);
-        assert_eq!(cameras["front"], full());
+        assert_eq!((&cameras["front"], &cameras["a.b-c"]), (&full(), &two));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside it");
     }
 

@@ -11,6 +11,7 @@ mod error;
 mod guard;
 mod ice;
 mod kept;
+mod models;
 mod offer;
 mod page;
 mod resource;
@@ -52,9 +53,14 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// What WHIP and WHEP clients must send as `Authorization: Bearer …`; nothing is asked for where it is not set.
     pub bearer_token: Option<Secret>,
+    /// The largest file of a model that is taken by `PUT /api/v1/models/NAME`, in megabytes; 0: none is.
+    pub max_model_mb: u32,
     /// STUN and TURN servers that WHIP and WHEP clients are told to use.
     pub ice_servers: Vec<IceServer>,
 }
+
+/// What an ONNX file has at most, being one message of protobuf.
+const MAX_MODEL_MB: u32 = 2147;
 
 impl Default for Config {
     fn default() -> Self {
@@ -64,6 +70,7 @@ impl Default for Config {
             allowed_hosts: Vec::new(),
             state_dir: None,
             bearer_token: None,
+            max_model_mb: 512,
             ice_servers: Vec::new(),
         }
     }
@@ -86,6 +93,9 @@ impl Config {
                 return Err(format!("allowed_hosts = {host:?}: write the name alone, without scheme or port"));
             }
         }
+        if self.max_model_mb > MAX_MODEL_MB {
+            return Err(format!("max_model_mb = {}: from 0 to {MAX_MODEL_MB} is possible", self.max_model_mb));
+        }
         let token = self.bearer_token.as_ref().map(Secret::reveal);
         if token.is_some_and(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err("bearer_token is a word of printable ASCII without spaces".to_owned());
@@ -104,11 +114,18 @@ struct App {
     metrics: Box<dyn Fn() -> String + Send + Sync>,
     stop: CancellationToken,
     snapshots: snapshot::Snapshots,
+    /// The largest model that is taken, in bytes.
+    max_model: u64,
+    /// Places for models that are being sent.
+    uploads: tokio::sync::Semaphore,
     /// Cameras that outlast a restart.
     kept: kept::Kept,
     /// Held while a camera is changed here: what runs and what is kept change together.
     edits: tokio::sync::Mutex<()>,
 }
+
+/// How many models may be sent at the same time.
+const MAX_UPLOADS: usize = 2;
 
 /// How long requests in flight may take when the server goes.
 const DRAIN_LIMIT: Duration = Duration::from_millis(200);
@@ -135,6 +152,8 @@ pub async fn run(
         metrics: Box::new(metrics),
         stop: stop.clone(),
         snapshots: snapshot::Snapshots::default(),
+        max_model: u64::from(config.max_model_mb) * 1_000_000,
+        uploads: tokio::sync::Semaphore::new(MAX_UPLOADS),
         kept,
         edits: tokio::sync::Mutex::default(),
     });
@@ -160,10 +179,13 @@ fn router(app: Arc<App>, config: &Config) -> Router {
         .route("/api/v1/sessions/{id}", delete(api::end_session))
         .route("/api/v1/streams", get(api::streams))
         .route("/api/v1/streams/{name}", get(api::stream))
+        .route("/api/v1/streams/{name}/latency", get(api::latency))
         .route("/api/v1/streams/{name}/snapshot.jpg", get(snapshot::show))
         .route("/api/v1/sync", get(api::sync))
         .route("/api/v1/cameras", get(cameras::list).post(cameras::add))
         .route("/api/v1/cameras/{name}", get(cameras::show).patch(cameras::change).delete(cameras::remove))
+        .route("/api/v1/models", get(models::list))
+        .route("/api/v1/models/{name}", get(models::show).put(models::replace))
         .route("/api/v1/info", get(api::info))
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
@@ -200,6 +222,8 @@ mod tests {
     fn a_malformed_list_entry_is_named() {
         let config = Config { allowed_origins: vec!["example.com".to_owned()], ..Config::default() };
         assert!(config.validate().unwrap_err().contains("example.com"));
+        let config = Config { max_model_mb: 2148, ..Config::default() };
+        assert!(config.validate().unwrap_err().contains("max_model_mb = 2148"));
         let config = Config { allowed_hosts: vec!["http://x".to_owned()], ..Config::default() };
         assert!(config.validate().unwrap_err().contains("http://x"));
     }

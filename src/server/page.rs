@@ -55,6 +55,7 @@ const FILES: &[File] = files![
     "js/wall.js",
     "js/watch.js",
     "js/whep.js",
+    "js/zone.js",
 ];
 
 const INDEX: &str = include_str!("../../web/index.html");

@@ -2,15 +2,13 @@
 //! and the session, which takes ICE by PATCH and ends by DELETE.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use tokio::time::timeout;
 
 use super::App;
+use super::body;
 use super::error::ApiError;
 use crate::peer::{Patched, PeerError};
 use crate::pipeline::{Accepted, PipelineError, Role};
@@ -19,11 +17,6 @@ pub(super) const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
-
-/// The largest body that is read. A browser's offer has some 6 KiB.
-const MAX_BODY_BYTES: usize = 256 << 10;
-/// How long the body may take.
-const BODY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Reads the offer of a POST.
 pub(super) async fn offer(request: Request) -> Result<String, ApiError> {
@@ -63,17 +56,7 @@ fn accepts_sdp(headers: &HeaderMap) -> bool {
 }
 
 async fn text(request: Request) -> Result<String, ApiError> {
-    let body = timeout(BODY_LIMIT, to_bytes(request.into_body(), MAX_BODY_BYTES)).await.map_err(|_| {
-        ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come within ten seconds")
-    })?;
-    let body = body.map_err(|_| {
-        ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too_large",
-            format!("the body is larger than {} KiB", MAX_BODY_BYTES >> 10),
-        )
-    })?;
-    String::from_utf8(body.into()).map_err(|_| ApiError::bad_request("the body is not text"))
+    String::from_utf8(body::read(request).await?.into()).map_err(|_| ApiError::bad_request("the body is not text"))
 }
 
 /// The 201 of an offer that was accepted (RFC 9725 §4.2).

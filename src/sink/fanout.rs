@@ -1,12 +1,12 @@
 //! One encode, many viewers: payloads are shared, and whoever lags loses its own frames up to the next IDR.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::feed::{Handed, ViewerFeed};
 use super::frame::{Bitstream, EncodedFrame, VideoChoice};
 use super::gop::Gop;
 use super::place::{Place, Route, Verdict};
@@ -20,6 +20,16 @@ const ANSWER_TIME: Duration = Duration::from_millis(150);
 
 /// What a bridge takes beyond the next picture, roughly: to begin, decode and encode.
 const BRIDGE_TIME: Duration = Duration::from_millis(30);
+
+/// A viewer that asks for an IDR this soon after its first frame has seen none: its first packets came before it could decrypt
+/// them. Who lost a later packet waits for its repetition first.
+const BEGINNING: Duration = Duration::from_millis(250);
+
+/// Between two beginnings of one viewer: what was sent is on its way.
+const BEGIN_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// How often one viewer may begin again.
+const BEGINNINGS: u8 = 4;
 
 /// Who is asked for an IDR of what.
 #[derive(Clone, Debug)]
@@ -45,8 +55,9 @@ pub struct Demand {
 #[derive(Debug)]
 pub struct Fanout(Arc<Shared>);
 
+/// What the fan-out's two ends share.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
     requests: KeyframeRequests,
     viewers: AtomicUsize,
@@ -73,8 +84,11 @@ struct State {
 struct Entry {
     id: u64,
     place: Place,
-    frames: mpsc::Sender<Arc<EncodedFrame>>,
+    frames: mpsc::Sender<Handed>,
     bridged: bool,
+    /// When it was given its first frame, the last time.
+    began: Option<Instant>,
+    beginnings: u8,
 }
 
 /// Whom to ask once the lock is free.
@@ -83,52 +97,6 @@ struct Asks {
     annotated: bool,
     plain: bool,
     source: bool,
-}
-
-/// A viewer's end. Dropping it ends the subscription.
-#[derive(Debug)]
-pub struct ViewerFeed {
-    frames: mpsc::Receiver<Arc<EncodedFrame>>,
-    /// What was there before it came.
-    cached: VecDeque<Arc<EncodedFrame>>,
-    cached_until: Option<u64>,
-    id: u64,
-    home: Weak<Shared>,
-}
-
-impl ViewerFeed {
-    /// The next frame; `None` when the stream ended.
-    pub async fn recv(&mut self) -> Option<Arc<EncodedFrame>> {
-        match self.cached.pop_front() {
-            Some(frame) => Some(frame),
-            None => self.frames.recv().await,
-        }
-    }
-
-    /// Whether a frame was there before this viewer came, so that its way out was none of the stream's making.
-    #[must_use]
-    pub fn was_cached(&self, frame: &EncodedFrame) -> bool {
-        self.cached_until.is_some_and(|until| frame.frame_id <= until)
-    }
-
-    /// A handle by which this viewer asks for an IDR.
-    #[must_use]
-    pub fn keyframe_request(&self) -> KeyframeRequest {
-        let (id, home) = (self.id, self.home.clone());
-        KeyframeRequest::new(move || {
-            if let Some(home) = home.upgrade() {
-                home.complain(id, Instant::now());
-            }
-        })
-    }
-}
-
-impl Drop for ViewerFeed {
-    fn drop(&mut self) {
-        if let Some(home) = self.home.upgrade() {
-            home.change(Instant::now(), |state, _, _| state.entries.retain(|entry| entry.id != self.id));
-        }
-    }
 }
 
 impl Fanout {
@@ -165,8 +133,7 @@ impl Fanout {
 
     fn subscribe_at(&self, choice: VideoChoice, now: Instant) -> ViewerFeed {
         let (sender, frames) = mpsc::channel(WAITING_FRAMES);
-        let mut feed =
-            ViewerFeed { frames, cached: VecDeque::new(), cached_until: None, id: 0, home: Arc::downgrade(&self.0) };
+        let mut feed = ViewerFeed::new(frames, Arc::downgrade(&self.0));
         self.0.change(now, |state, asks, _| {
             let mut place = Place::new(choice, now);
             feed.id = state.next_id;
@@ -177,7 +144,8 @@ impl Fanout {
                 feed.cached_until = gop.frames().last().map(|frame| frame.frame_id);
             }
             asks.annotated |= choice == VideoChoice::Annotated && place.needs_idr();
-            state.entries.push(Entry { id: feed.id, place, frames: sender, bridged: false });
+            let began = (!place.needs_idr()).then_some(now);
+            state.entries.push(Entry { id: feed.id, place, frames: sender, bridged: false, began, beginnings: 1 });
         });
         feed
     }
@@ -199,6 +167,14 @@ impl Fanout {
                 state.route.forwards = forwards;
                 state.leave_source(now);
             }
+        });
+    }
+
+    /// Forgets the encodes that are kept for new viewers: they show what nobody may see any more.
+    pub fn forget_encodes(&self) {
+        self.0.change(Instant::now(), |state, _, _| {
+            state.annotated.clear();
+            state.plain.clear();
         });
     }
 
@@ -250,6 +226,11 @@ impl Fanout {
 }
 
 impl Shared {
+    /// A viewer has left.
+    pub(super) fn leave(&self, id: u64) {
+        self.change(Instant::now(), |state, _, _| state.entries.retain(|entry| entry.id != id));
+    }
+
     /// Changes the state, brings what follows from it up to date, and asks whom it takes.
     fn change(&self, now: Instant, change: impl FnOnce(&mut State, &mut Asks, &AtomicU64)) {
         let mut asks = Asks::default();
@@ -271,8 +252,12 @@ impl Shared {
         }
     }
 
-    fn complain(&self, id: u64, now: Instant) {
+    /// A viewer asks for an IDR.
+    pub(super) fn complain(&self, id: u64, now: Instant) {
         self.change(now, |state, asks, _| {
+            if state.begin_again(id, now) {
+                return;
+            }
             let route = state.route;
             let Some(entry) = state.entries.iter_mut().find(|entry| entry.id == id) else { return };
             asks.annotated = entry.place.choice() == VideoChoice::Annotated;
@@ -293,11 +278,12 @@ impl State {
             self.leave_source(now);
         }
         let route = self.route;
-        self.entries.retain_mut(|Entry { place, frames, .. }| {
+        self.entries.retain_mut(|Entry { place, frames, began, .. }| {
             match place.judge(frame, route, now) {
-                Verdict::Send => match frames.try_send(Arc::clone(frame)) {
+                Verdict::Send => match frames.try_send(Handed::Frame(Arc::clone(frame))) {
                     Ok(()) => {
                         place.sent(frame);
+                        began.get_or_insert(now);
                         return true;
                     }
                     Err(mpsc::error::TrySendError::Closed(_)) => return false,
@@ -351,6 +337,30 @@ impl State {
             return Some(&self.source);
         }
         Some(&self.plain).filter(|gop| place.is_bridged(self.route, now) && is_of_use(gop))
+    }
+
+    /// Gives a viewer that has seen nothing yet what it was given, once more: the next IDR may be half a second away. False where
+    /// that is not so, or nothing fit is kept.
+    fn begin_again(&mut self, id: u64, now: Instant) -> bool {
+        let Some(at) = self.entries.iter().position(|entry| entry.id == id) else { return false };
+        let Some(Entry { place, began: Some(began), beginnings, .. }) = self.entries.get(at) else { return false };
+        let since = now.saturating_duration_since(*began);
+        if since >= BEGINNING {
+            return false;
+        }
+        if *beginnings > 1 && since < BEGIN_AGAIN_AFTER {
+            return true;
+        }
+        let Some(gop) = self.cached_for(place, now).filter(|_| *beginnings < BEGINNINGS) else { return false };
+        let frames = gop.frames().to_vec();
+        let Some(entry) = self.entries.get_mut(at) else { return false };
+        if entry.frames.try_send(Handed::Again(frames.clone())).is_err() {
+            return false;
+        }
+        frames.iter().for_each(|frame| entry.place.sent(frame));
+        entry.began = Some(now);
+        entry.beginnings += 1;
+        true
     }
 
     /// How long until the source's next picture, by the pace of its last.

@@ -5,6 +5,7 @@
 
 mod channel;
 mod fanout;
+mod feed;
 mod frame;
 mod gop;
 pub mod message;
@@ -13,7 +14,8 @@ mod queue;
 mod viewer;
 
 pub use channel::serve_channel;
-pub use fanout::{Demand, Fanout, KeyframeRequests, ViewerFeed};
+pub use fanout::{Demand, Fanout, KeyframeRequests};
+pub use feed::ViewerFeed;
 pub use frame::{Bitstream, EncodedFrame, VideoChoice};
 pub use queue::MessageQueue;
 pub use viewer::serve_viewer;

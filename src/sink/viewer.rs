@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::fanout::ViewerFeed;
+use super::feed::ViewerFeed;
 use super::frame::EncodedFrame;
 use super::message::FrameMessage;
 use super::queue::MessageQueue;

@@ -81,8 +81,15 @@ await run(async (page, { context }) => {
   await shows(page, 'second', 'Live');
   await page.getByRole('button', { name: 'Edit second' }).click();
   await page.locator('select[name=mode]').selectOption('original');
+  await page.locator('#camera-zone summary').click();
+  await page.waitForFunction(() => document.getElementById('camera-zone-image').naturalWidth > 0);
+  const area = await page.locator('#camera-zone-picture').boundingBox();
+  for (const [x, y] of [[0.25, 0.25], [0.75, 0.25], [0.5, 0.75]]) {
+    await page.locator('#camera-zone-picture').click({ position: { x: x * area.width, y: y * area.height } });
+  }
   await page.locator('#camera-save').click();
   await page.locator('#camera-dialog').waitFor({ state: 'hidden' });
+  result.zone = await (await fetch(`${base}/api/v1/cameras/second`)).json().then(({ zone }) => zone);
   await page.locator('[data-name="second"] a').click();
   await page.waitForFunction(() => document.querySelector('input[name=watch-video][value=original]').checked);
   result.mode = (await view(page)).size;

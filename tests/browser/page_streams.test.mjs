@@ -5,6 +5,7 @@ import { test } from 'node:test';
 
 import { BoxTimeline, OLDEST_MS, moved, rtpSpan } from '../../web/js/boxes.js';
 import { formOf, joinAddress, requestOf, splitAddress } from '../../web/js/camera.js';
+import { describeZone, nextCorner, nextIndex } from '../../web/js/zone.js';
 import { FrameJoin } from '../../web/js/join.js';
 import { presentationOf } from '../../web/js/latency.js';
 import { describeState, route, span, summary, watchAddress } from '../../web/js/states.js';
@@ -360,6 +361,33 @@ test('a change sends what was changed, and never a password that it does not kno
   assert.deepEqual(requestOf(formOf(sub), sub).body, {}, 'a hidden part that was not touched stays');
   assert.equal(requestOf({ ...formOf(sub), detect_url: 'rtsp://admin:***@host/sub2' }, sub).problem.field, 'detect_url');
   assert.deepEqual(requestOf({ ...formOf(sub), detect_url: '' }, sub).body, { detect_url: null });
+});
+
+test('a zone is sent when its corners changed, and taken away by null', () => {
+  const zone = [[0, 0], [0.5, 0.25], [0, 1]];
+  assert.deepEqual(requestOf({ ...formOf(door), zone }, door).body, { zone });
+  const zoned = { ...door, zone };
+  assert.deepEqual(requestOf({ ...formOf(zoned), zone: structuredClone(zone) }, zoned).body, {});
+  assert.deepEqual(requestOf({ ...formOf(zoned), zone: [] }, zoned).body, { zone: null });
+  for (const few of [1, 2]) assert.equal(requestOf({ ...formOf(door), zone: zone.slice(0, few) }, door).problem.field, 'zone');
+  assert.equal('zone' in requestOf({ ...formOf(), name: 'gate', address: 'rtsp://h/s' }, undefined).body, false);
+});
+
+test('corners that are set without a pointer make a zone, each where it is missed', () => {
+  const corners = [];
+  for (let n = 0; n < 6; n += 1) corners.splice(nextIndex(corners), 0, nextCorner(corners));
+  assert.ok(corners.flat().every((share) => share >= 0 && share <= 1));
+  assert.equal(new Set(corners.map(String)).size, 6);
+  const area = corners.reduce((sum, [x, y], n) => sum + x * corners[(n + 1) % 6][1] - corners[(n + 1) % 6][0] * y, 0) / 2;
+  assert.ok(Math.abs(area) > 0.03, `it encloses something: ${area}`);
+  const square = [[0, 0], [1, 0], [1, 0.5], [0, 0.5]];
+  assert.deepEqual([nextCorner(square), nextIndex(square)], [[0.5, 0], 1]);
+});
+
+test('what is said of a zone tells what is missing', () => {
+  assert.match(describeZone([]), /whole picture/);
+  assert.match(describeZone([[0, 0]]), /three/);
+  assert.match(describeZone([[0, 0], [1, 0], [1, 1]]), /3 corners/);
 });
 
 test('whether a camera is kept is told only where it changes', () => {

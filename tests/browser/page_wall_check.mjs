@@ -167,6 +167,74 @@ const checks = {
     return page;
   },
 
+  async 'a zone is drawn with the pointer, mended with the keys, sent and cleared'() {
+    streams.list = sampleStreams(2);
+    streams.find('front-door').config = { url: ADDRESS, transport: 'tcp', mode: 'annotated', priority: 1, on_demand: false };
+    const page = await open('/#/streams');
+    const edit = () => page.getByRole('button', { name: 'Edit front-door' }).click();
+    const save = async () => {
+      await page.locator('#camera-save').click();
+      await page.locator('#camera-dialog').waitFor({ state: 'hidden' });
+      return streams.bodies.at(-1);
+    };
+    const asked = () => streams.pictures.filter(({ video, width }) => video === 'original' && width > 1000).length;
+    const picture = page.locator('#camera-zone-picture');
+    const click = async (x, y) => {
+      const { width, height } = await picture.boundingBox();
+      await picture.click({ position: { x: x * width, y: y * height } });
+    };
+    await edit();
+    assert.equal(asked(), 0, 'nobody has looked yet');
+    await page.locator('#camera-zone summary').click();
+    await page.waitForFunction(() => document.getElementById('camera-zone-image').naturalWidth > 0);
+    await saysOn(page, 'camera-zone-note', /whole picture/);
+    await click(0.2, 0.3);
+    await click(0.8, 0.3);
+    await saysOn(page, 'camera-zone-note', /Two corners/);
+    await page.locator('#camera-save').click();
+    await saysOn(page, 'camera-problem', /three corners/);
+    await click(0.8, 0.9);
+    await click(0.1, 0.1);
+    await page.locator('#camera-zone-undo').click();
+    await saysOn(page, 'camera-zone-note', /3 corners/);
+    // The last corner: with the keys to the left, and by the pointer down.
+    const corner = page.getByRole('button', { name: /^Corner 3 of 3/ });
+    await corner.focus();
+    await page.keyboard.press('Shift+ArrowLeft');
+    await page.keyboard.press('ArrowLeft');
+    const { x, y, width, height } = await corner.boundingBox();
+    const step = (await picture.boundingBox()).height * 0.05;
+    await page.mouse.move(x + width / 2, y + height / 2);
+    await page.mouse.down();
+    await page.mouse.move(x + width / 2, y + height / 2 + step, { steps: 4 });
+    await page.mouse.up();
+    const [method, { zone }] = await save();
+    assert.equal(method, 'PATCH');
+    const near = ([ax, ay], [bx, by]) => Math.abs(ax - bx) < 0.01 && Math.abs(ay - by) < 0.01;
+    const wanted = [[0.2, 0.3], [0.8, 0.3], [0.74, 0.95]];
+    assert.ok(zone.length === 3 && zone.every((one, n) => near(one, wanted[n])), JSON.stringify(zone));
+    assert.equal(asked(), 1);
+
+    await edit();
+    await saysOn(page, 'camera-zone-note', /3 corners/);
+    assert.equal(await page.locator('#camera-zone').getAttribute('open'), '', 'what is there is shown');
+    await page.locator('#camera-zone-clear').click();
+    assert.equal(await page.evaluate(() => document.activeElement.id), 'camera-zone-picture');
+    assert.deepEqual((await save())[1], { zone: null });
+
+    // Without a pointer from the beginning to the end.
+    await edit();
+    await page.locator('#camera-zone summary').focus();
+    await page.keyboard.press('Enter');
+    await page.keyboard.press('Tab');
+    for (let n = 0; n < 4; n += 1) await page.keyboard.press('Enter');
+    await saysOn(page, 'camera-zone-note', /4 corners/);
+    await page.keyboard.press('Delete');
+    assert.match(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), /^Corner \d of 3/);
+    assert.equal((await save())[1].zone.length, 3);
+    return page;
+  },
+
   async 'a click opens the stream, and leaving it ends the viewer'() {
     streams.list = sampleStreams(2);
     streams.find('front-door').captured = -40;

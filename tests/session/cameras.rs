@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use sightline::detect::{CascadeStage, Sampling};
 use sightline::encode::{self, Encoder, H264Encoder};
 use sightline::media::I420Frame;
 use sightline::pipeline::{self, CameraConfig, Changes, Mode, Origin, PipelineError, StreamKind, VideoChoice};
@@ -122,6 +123,21 @@ async fn a_camera_that_is_removed_takes_its_viewers_along_and_leaves_its_name() 
     assert!(matches!(gone, PipelineError::NoSuchCamera(_)), "{gone}");
     server.pipeline.add_camera("gate", recording.camera()).unwrap();
     live(&server, "gate").await;
+}
+
+#[tokio::test]
+async fn the_api_may_add_so_many_cameras_and_the_file_as_many_as_it_names() {
+    let recording = Recording::of(160, 120);
+    let server = serving(pipeline::Config { max_cameras: 2, ..pipeline::Config::default() }).await;
+    let named = ["a", "b", "c"].map(|name| (name.to_owned(), recording.camera()));
+    assert_eq!(server.pipeline.set_cameras(named.into()).added.len(), 3);
+    for name in ["d", "e"] {
+        server.pipeline.add_camera(name, recording.camera()).unwrap();
+    }
+    let full = server.pipeline.add_camera("f", recording.camera()).unwrap_err();
+    assert!(matches!(full, PipelineError::TooManyCameras(2)), "{full}");
+    server.pipeline.remove_camera("d").unwrap();
+    server.pipeline.add_camera("f", recording.camera()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -278,11 +294,21 @@ async fn a_camera_that_gets_another_model_or_address_goes_on_under_its_name() {
     })
     .await;
     live(&server, "gate").await;
+    // Without a model there is video all the same, on the same connection.
+    viewer.frames_so_far();
+    for frame in viewer.frames(10).await {
+        screen.show(&frame);
+    }
     server.pipeline.change_camera("gate", large.camera()).unwrap();
     until("the model is back", || {
         server.pipeline.stream_report("gate").is_some_and(|report| report.model.as_deref() == Some("fake"))
     })
     .await;
+    let found = server.pipeline.stream_report("gate").unwrap().status.detections;
+    until("it looks again", || server.pipeline.stream_report("gate").unwrap().status.detections > found).await;
+    viewer.frames(5).await;
+    let sessions: Vec<_> = server.pipeline.sessions().into_iter().map(|session| session.id).collect();
+    assert_eq!(sessions, [viewer.session.clone()]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -303,4 +329,41 @@ async fn a_server_with_sixteen_cameras_and_many_viewers_ends_in_two_seconds() {
         assert_eq!(viewer.message_of("error").await["code"], "shutting_down");
     }
     assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_a_camera_is_looked_at_is_told_and_changes_while_it_runs() {
+    let recording = Recording::of(320, 240);
+    let server = serving(pipeline::Config::default()).await;
+    let stages = [
+        CascadeStage { sampling: Some(Sampling::EveryN { n: 2 }), ..CascadeStage::default() },
+        CascadeStage { model: Some("motion".to_owned()), ..CascadeStage::default() },
+    ];
+    let camera = CameraConfig { cascade: Some(stages.to_vec()), ..recording.camera() };
+    server.pipeline.add_camera("gate", camera).unwrap();
+    live(&server, "gate").await;
+    let status = || server.pipeline.stream_report("gate").unwrap().status;
+    until("both stages have looked", || {
+        let stages = status().cascade;
+        stages.len() == 2 && stages.iter().all(|stage| stage.looked > 4) && stages[1].passed > 0
+    })
+    .await;
+    let stages = status().cascade;
+    assert_eq!((stages[0].stage.as_str(), stages[1].stage.as_str()), ("every_n", "motion"));
+    assert!(stages[0].passed < stages[0].looked && stages[1].looked <= stages[0].passed, "{stages:?}");
+    let metrics = reqwest::get(format!("{}/metrics", server.base)).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("sightline_sampling_total{stream=\"gate\",decision=\"passed_over\"}"), "{metrics}");
+    assert!(metrics.contains("sightline_cascade_looked_total{stream=\"gate\",stage=\"motion\"}"), "{metrics}");
+    // Without the cascade another stream takes its place, which hides a part of its pictures.
+    let mask = vec![vec![[0.0, 0.0], [0.5, 0.0], [0.5, 0.5]]];
+    server.pipeline.change_camera("gate", CameraConfig { masks: Some(mask), ..recording.camera() }).unwrap();
+    until("the change has come about", || {
+        server.pipeline.stream_report("gate").is_some_and(|report| {
+            let status = report.status;
+            status.cascade.is_empty() && status.video.is_some_and(|video| !video.forwarded) && status.privacy.is_some()
+        })
+    })
+    .await;
+    let shown = serde_json::to_value(server.pipeline.stream_report("gate").unwrap()).unwrap();
+    assert_eq!((&shown["sampling"]["mode"], &shown["privacy"]["hides"]), (&"every".into(), &"parts".into()));
 }

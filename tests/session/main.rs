@@ -14,6 +14,8 @@
 //! | 7 what is bad costs one stream | `faults::…`, `cameras::a_camera_that_is_away_costs_only_itself_and_its_viewers_see_why` |
 //! | 8 data flows one way | `video::a_pli_makes_the_next_frame_an_idr_and_no_other`, `video::many_plis_are_one_idr_in_half_a_second`, `faults::a_packet_lost_for_good_asks_the_publisher_for_a_keyframe` |
 //!
+//! What is looked at, and what nobody may see: `rules::…`, `saved::…`, `privacy::…`.
+//!
 //! How streams outlive publishers and cameras, and viewers nothing: `publishers::…`, `cameras::…`, `watching::…`.
 
 #[path = "../support/client.rs"]
@@ -22,7 +24,10 @@ mod client;
 mod fakes;
 #[path = "../support/fed.rs"]
 mod fed;
+#[path = "../support/plate.rs"]
+mod plate;
 #[path = "../support/relay.rs"]
+#[allow(dead_code)] // whole links are another test's matter
 mod relay;
 #[path = "../support/server.rs"]
 mod server;
@@ -38,7 +43,10 @@ mod leaving;
 mod original;
 mod outage;
 mod overlay;
+mod privacy;
 mod publishers;
+mod rules;
+mod saved;
 mod sharing;
 mod video;
 mod watching;

@@ -90,16 +90,17 @@ async fn who_lost_data_is_bridged_and_the_others_see_nothing_of_it() {
     let (mut lossy, mut clean) =
         (camera.stream.watch(VideoChoice::Original), camera.stream.watch(VideoChoice::Original));
     let mut screens = [Screen::new(), Screen::new()];
-    for n in 0..30 {
+    // Far enough from the IDR for the bridge to be sooner than everything since, once more.
+    for n in 0..45 {
         if n > 0 {
-            camera.feed_as(n == 20).await;
+            camera.feed_as(n == 35).await;
         }
-        if n == 10 {
+        if n == 25 {
             lossy.keyframe_request().request();
         }
         let (one, other) = (next(&mut clean).await, next(&mut lossy).await);
         assert_eq!(one.bitstream, Bitstream::Source);
-        let bridged = if (11..20).contains(&n) { Bitstream::Plain } else { Bitstream::Source };
+        let bridged = if (26..35).contains(&n) { Bitstream::Plain } else { Bitstream::Source };
         assert_eq!(other.bitstream, bridged, "picture {n}");
         assert!(is_picture(&screens[0].show(&one), n) && is_picture(&screens[1].show(&other), n));
     }

@@ -2,24 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use sightline::media::{I420Frame, Plane};
 use sightline::pipeline::{Signal, StreamOptions, VideoChoice};
 use sightline::sink::Bitstream;
 
 use crate::fakes;
 use crate::fed::{Fed, Screen, next, unit};
+use crate::plate::has_banner;
 use crate::server::until;
 
 fn camera() -> Fed {
     let options = StreamOptions { bridge: true, endures: true, ..StreamOptions::default() };
     Fed::start_with(fakes::model(fakes::find_square), options)
-}
-
-/// Whether the middle rows are the banner's dark plate.
-fn has_banner(picture: &I420Frame) -> bool {
-    let (width, height) = (picture.width(), picture.height());
-    let middle = &picture.plane(Plane::Y)[height / 2 * width..(height / 2 + 1) * width];
-    middle.iter().filter(|&&sample| sample < 45).count() > width / 4
 }
 
 #[tokio::test]

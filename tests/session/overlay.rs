@@ -7,7 +7,7 @@ use sightline::media::{I420Frame, Plane};
 use crate::client::{Client, Options, Screen, picture_number};
 use crate::fakes;
 use crate::server::{self, Server};
-use crate::squares::{CHROMA, Square, squares};
+use crate::squares::{CHROMA, Square, draw_patterned, squares};
 
 const SIZE: (usize, usize) = (320, 240);
 
@@ -34,18 +34,27 @@ fn is_square_of(bbox: [f64; 4], rtp_timestamp: u32) -> bool {
 fn outline_share(picture: &I420Frame, bbox: [f64; 4], class_id: u32) -> f64 {
     let colour = annotate::colour(class_id);
     let (width, _) = picture.plane_size(Plane::U);
+    // The message rounds to a tenth of a pixel, and an edge that is just past a whole one stands in the next sample.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let [(x1, y1), (x2, y2)] = [
-        ((bbox[0] / 2.0).floor() as usize, (bbox[1] / 2.0).floor() as usize),
-        ((bbox[2] / 2.0).ceil() as usize, (bbox[3] / 2.0).ceil() as usize),
-    ];
-    // An outline of 2 pixels is one sample of chroma wide; the label may hide the upper edge.
-    let sides = (y1 + 2..y2 - 1).flat_map(|y| [(x1, y), (x2 - 1, y)]);
-    let points: Vec<(usize, usize)> = sides.chain((x1..x2).map(|x| (x, y2 - 1))).collect();
+    let low = |edge: f64| [0.05, -0.05].map(|off| ((edge + off) / 2.0).floor() as usize);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let high = |edge: f64| [-0.05, 0.05].map(|off| ((edge + off) / 2.0).ceil() as usize);
+    let (left, right, lower) = (low(bbox[0]), high(bbox[2]), high(bbox[3]));
+    let ([top, _], [end, _]) = (low(bbox[1]), high(bbox[3]));
     let far = |plane: Plane, (x, y): (usize, usize), value: u8| picture.plane(plane)[y * width + x].abs_diff(value);
     let far = |at, (u, v)| u32::from(far(Plane::U, at, u)) + u32::from(far(Plane::V, at, v));
     // Compression spreads a line so thin over its neighbours: nearer to its colour than to the scene's.
-    let hits = points.iter().filter(|at| far(**at, (colour.u, colour.v)) < far(**at, CHROMA)).count();
+    let hit = |at: (usize, usize)| far(at, (colour.u, colour.v)) < far(at, CHROMA);
+    // An outline of 2 pixels is one sample of chroma wide; the label may hide the upper edge.
+    let mut points: Vec<bool> = Vec::new();
+    for y in top + 2..end - 1 {
+        points.push(left.iter().any(|x| hit((*x, y))));
+        points.push(right.iter().any(|x| hit((x - 1, y))));
+    }
+    for x in left[0]..right[0] {
+        points.push(lower.iter().any(|y| hit((x, y - 1))));
+    }
+    let hits = points.iter().filter(|hit| **hit).count();
     #[allow(clippy::cast_precision_loss)]
     let share = hits as f64 / points.len() as f64;
     share
@@ -74,6 +83,56 @@ async fn the_boxes_stand_where_the_message_says() {
         }
     }
     assert!(checked >= 20, "{checked} boxes");
+}
+
+/// A model that finds the square in the first picture and then never finishes, until the gate is dropped.
+fn finding_once() -> (sightline::detect::Model, std::sync::mpsc::Sender<()>) {
+    let (gate, closed) = std::sync::mpsc::channel::<()>();
+    let closed = std::sync::Mutex::new(closed);
+    let looked = std::sync::atomic::AtomicBool::new(false);
+    let model = fakes::model(move |frame| {
+        if looked.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            // Nothing is ever sent: this ends when the gate goes.
+            let _ = closed.lock().unwrap().recv();
+        }
+        fakes::find_square(frame)
+    });
+    (model, gate)
+}
+
+/// Whether a box that was found once is drawn on its square in a later picture, where it has moved by half its side.
+async fn keeps_up(follow: bool) -> bool {
+    let (model, gate) = finding_once();
+    let pipeline = sightline::pipeline::Config { follow, max_box_age_ms: 10_000, ..Default::default() };
+    let server = Server::start(server::Options { pipeline, ..server::Options::with_model(model) }).await;
+    let mut client = Client::connect(Options::to(&server)).await;
+    client.draw_by(draw_patterned);
+    let first = client.round_trip().await.rtp_timestamp;
+    assert_eq!(client.message_of("detections").await["rtp_timestamp"], first);
+    let mut kept = false;
+    for n in 1..12 {
+        let unit = client.round_trip().await;
+        // That of the first picture may come after its detections.
+        let mut message = client.message_of("frame").await;
+        while message["rtp_timestamp"] != unit.rtp_timestamp {
+            message = client.message_of("frame").await;
+        }
+        assert_ne!(message["detection_frame_id"], message["frame_id"]);
+        let drawn = bbox(&message["boxes"][0]["bbox"]);
+        kept |= n >= 6 && is_square_of(drawn, unit.rtp_timestamp);
+    }
+    drop(gate);
+    kept
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_box_goes_with_its_object_while_the_detector_is_away() {
+    assert!(keeps_up(true).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_box_that_does_not_follow_stays_where_it_was_found() {
+    assert!(!keeps_up(false).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -93,6 +93,26 @@ async fn every_frame_has_a_ledger_without_gaps() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_latency_of_the_last_seconds_and_minutes_can_be_asked_for() {
+    let server = with_fake().await;
+    let mut client = Client::connect(Options::to(&server)).await;
+    for _ in 0..5 {
+        client.round_trip().await;
+    }
+    client.message_of("detections").await;
+    let report = server.pipeline.latency(&client.stream).unwrap();
+    assert_eq!(report.windows.iter().map(|window| window.seconds).collect::<Vec<_>>(), [10, 300]);
+    for window in report.windows {
+        assert!(window.frames >= 5, "{window:?}");
+        let added = window.server_added_ms.unwrap();
+        assert!(added.p50 > 0.0 && added.p50 <= added.p95 && added.p99 <= added.max, "{added:?}");
+        assert_eq!(window.stages_ms.len(), 7, "{window:?}");
+        assert_eq!(window.detector_ms.len(), 4, "{window:?}");
+    }
+    assert_eq!(server.pipeline.latency("nobody"), None);
+}
+
 /// A server, and a client whose last keyframe is longer ago than two must be apart.
 async fn ready_for_a_keyframe() -> (Server, Client) {
     let server = with_fake().await;

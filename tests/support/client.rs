@@ -83,6 +83,7 @@ pub struct Camera {
     encoder: H264Encoder,
     frame: I420Frame,
     next: usize,
+    draw: fn(usize, &mut I420Frame),
     wants_idr: Arc<AtomicBool>,
 }
 
@@ -93,12 +94,12 @@ impl Camera {
         let asked = Arc::clone(&wants_idr);
         out.on_keyframe_request(KeyframeRequest::new(move || asked.store(true, Ordering::SeqCst)));
         let encoder = H264Encoder::new(encode::Config::default());
-        Self { encoder, frame: I420Frame::black(width, height), next: 0, wants_idr }
+        Self { encoder, frame: I420Frame::black(width, height), next: 0, draw: squares::draw, wants_idr }
     }
 
     /// The next picture and its timestamp.
     pub fn next(&mut self) -> (u32, bytes::Bytes) {
-        squares::draw(self.next, &mut self.frame);
+        (self.draw)(self.next, &mut self.frame);
         let wanted = self.wants_idr.swap(false, Ordering::SeqCst);
         let encoded = self.encoder.encode(&self.frame, wanted).unwrap();
         let timestamp = FIRST_TIMESTAMP.wrapping_add(u32::try_from(self.next).unwrap() * TICKS);
@@ -218,6 +219,12 @@ impl Client {
     /// From the next picture on the scene has another size.
     pub fn resize(&mut self, width: usize, height: usize) {
         self.camera.frame = I420Frame::black(width, height);
+    }
+
+    /// From the next picture on the scene is drawn by another hand.
+    #[allow(dead_code)] // most tests have one scene
+    pub fn draw_by(&mut self, draw: fn(usize, &mut I420Frame)) {
+        self.camera.draw = draw;
     }
 
     /// The next annotated frame.

@@ -20,6 +20,9 @@ use super::squares;
 pub struct Fed {
     pub stream: Arc<Stream>,
     pub frame: I420Frame,
+    /// The next picture is another one than the last.
+    pub moves: bool,
+    shown: usize,
     encoder: H264Encoder,
     fed: usize,
     next_timestamp: u32,
@@ -32,6 +35,10 @@ impl Fed {
     }
 
     pub fn start_with(model: Model, options: StreamOptions) -> Self {
+        Self::start_as(model, options, &pipeline::Config::default())
+    }
+
+    pub fn start_as(model: Model, options: StreamOptions, streams: &pipeline::Config) -> Self {
         let config = detect::Config { workers: Some(1), ..detect::Config::default() };
         let settings = model.settings(&config);
         let pool = Pools::start(model, &config).unwrap();
@@ -39,7 +46,7 @@ impl Fed {
             name: "fed".into(),
             pool: &pool,
             lane: LaneOptions { settings: Some(settings), ..LaneOptions::default() },
-            config: &pipeline::Config::default(),
+            config: streams,
             encode: &encode::Config::default(),
             keyframes: KeyframeRequest::ignored(),
             options,
@@ -48,6 +55,8 @@ impl Fed {
         Self {
             stream,
             frame: I420Frame::black(320, 240),
+            moves: true,
+            shown: 0,
             encoder: H264Encoder::new(encode::Config::default()),
             fed: 0,
             next_timestamp: 3000,
@@ -57,7 +66,7 @@ impl Fed {
 
     /// The next picture of the scene, encoded.
     pub fn unit(&mut self, idr: bool) -> AccessUnit {
-        squares::draw(self.fed, &mut self.frame);
+        squares::draw(self.shown, &mut self.frame);
         let encoded = self.encoder.encode(&self.frame, idr).unwrap();
         let rtp_timestamp = self.next_timestamp;
         self.next_timestamp = self.next_timestamp.wrapping_add(3000);
@@ -73,6 +82,7 @@ impl Fed {
     pub async fn feed_as(&mut self, idr: bool) -> AccessUnit {
         let unit = self.unit(idr);
         self.fed += 1;
+        self.shown += usize::from(self.moves);
         let number = self.fed as u64;
         self.stream.push(unit.clone());
         until("the picture is decoded", || self.stream.status().frames_decoded == number).await;

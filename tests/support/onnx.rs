@@ -1,121 +1,235 @@
-//! ONNX models that a test makes itself, whose outputs are known: protobuf by hand, after `onnx/onnx.proto`.
+//! Small ONNX models, written by hand (onnx.proto3 of the ONNX repository; operator set 13): outputs that are known because
+//! the test chose them.
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value > 0x7f {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
+/// The element types that a test may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    F32 = 1,
+    U8 = 2,
+    I32 = 6,
+    I64 = 7,
+    F16 = 10,
+}
+
+/// An input or output as the graph declares it; a side below 0 is open.
+#[derive(Clone, Debug)]
+pub struct Port {
+    pub name: String,
+    pub kind: Kind,
+    pub shape: Vec<i64>,
+}
+
+impl Port {
+    pub fn new(name: &str, kind: Kind, shape: &[i64]) -> Self {
+        Self { name: name.into(), kind, shape: shape.into() }
     }
-    out.push(value as u8);
 }
 
-/// A field that holds bytes (wire type 2).
-fn field(number: u64, bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    varint(&mut out, number << 3 | 2);
-    varint(&mut out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-    out
+/// A model whose outputs are constants, unless a node of its own makes one.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    nodes: Vec<Vec<u8>>,
+    initializers: Vec<Vec<u8>>,
+    metadata: Vec<(String, String)>,
 }
 
-/// A field that holds a number (wire type 0).
-fn number(field: u64, value: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    varint(&mut out, field << 3);
-    varint(&mut out, value);
-    out
-}
+impl Model {
+    pub fn new(inputs: &[Port]) -> Self {
+        Self { inputs: inputs.to_vec(), ..Self::default() }
+    }
 
-/// A side of a shape.
-#[derive(Clone, Copy)]
-pub enum Side {
-    Fixed(u64),
-    Open(&'static str),
-}
+    /// Adds an output that always is `data`, of `shape`, given as `port` declares it.
+    pub fn constant(mut self, port: Port, shape: &[i64], data: &[f32]) -> Self {
+        let source = format!("{}_data", port.name);
+        self.initializers.push(tensor(&source, shape, data));
+        self.nodes.push(node("Cast", &[&source], &port.name, &[integer("to", port.kind as u64)]));
+        self.outputs.push(port);
+        self
+    }
 
-const FLOAT: u64 = 1;
+    /// Adds an output `[1, 3, 2]` of f32: for each channel of the input `image` 0 and the channel's mean over `axes`, times
+    /// `scale`.
+    pub fn channel_means(mut self, image: &str, axes: [u64; 2], scale: f32, name: &str) -> Self {
+        self.initializers.push(tensor("zeros", &[1, 3, 1], &[0.0; 3]));
+        self.initializers.push(tensor("scale", &[1], &[scale]));
+        self.initializers.push(integers("column", &[1, 3, 1]));
+        self.nodes.push(node("Cast", &[image], "floats", &[integer("to", Kind::F32 as u64)]));
+        self.nodes.push(node(
+            "ReduceMean",
+            &["floats"],
+            "means",
+            &[integer_list("axes", &axes), integer("keepdims", 0)],
+        ));
+        self.nodes.push(node("Reshape", &["means", "column"], "columns", &[]));
+        self.nodes.push(node("Mul", &["columns", "scale"], "shares", &[]));
+        self.nodes.push(node("Concat", &["zeros", "shares"], name, &[integer("axis", 2)]));
+        self.outputs.push(Port::new(name, Kind::F32, &[1, 3, 2]));
+        self
+    }
 
-/// `ValueInfoProto` of an f32 tensor.
-fn port(name: &str, sides: &[Side]) -> Vec<u8> {
-    let sides: Vec<u8> = sides
-        .iter()
-        .flat_map(|side| match side {
-            Side::Fixed(side) => field(1, &number(1, *side)),
-            Side::Open(name) => field(1, &field(2, name.as_bytes())),
-        })
-        .collect();
-    let kind = field(1, &[number(1, FLOAT), field(2, &sides)].concat());
-    [field(1, name.as_bytes()), field(2, &kind)].concat()
-}
+    /// Adds a note of the exporter.
+    pub fn note(mut self, key: &str, value: &str) -> Self {
+        self.metadata.push((key.into(), value.into()));
+        self
+    }
 
-/// `AttributeProto` of a list of numbers.
-fn numbers(name: &str, values: &[u64]) -> Vec<u8> {
-    let values = values.iter().flat_map(|&value| number(8, value));
-    field(5, &[field(1, name.as_bytes()), values.collect(), number(20, 7)].concat())
-}
-
-fn node(kind: &str, inputs: &[&str], output: &str, attributes: &[u8]) -> Vec<u8> {
-    let inputs = inputs.iter().flat_map(|name| field(1, name.as_bytes()));
-    let node: Vec<u8> =
-        inputs.chain(field(2, output.as_bytes())).chain(field(4, kind.as_bytes())).chain(attributes.to_vec()).collect();
-    field(1, &node)
-}
-
-/// `TensorProto` of f32 values.
-fn weights(name: &str, sides: &[u64], values: &[f32]) -> Vec<u8> {
-    let sides = sides.iter().flat_map(|&side| number(1, side)).collect();
-    let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    field(5, &[sides, number(2, FLOAT), field(8, name.as_bytes()), field(9, &raw)].concat())
+    /// The model's file.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut graph = Vec::new();
+        self.nodes.iter().for_each(|node| bytes(&mut graph, 1, node));
+        bytes(&mut graph, 2, b"test");
+        self.initializers.iter().for_each(|tensor| bytes(&mut graph, 5, tensor));
+        self.inputs.iter().for_each(|port| bytes(&mut graph, 11, &value_info(port)));
+        self.outputs.iter().for_each(|port| bytes(&mut graph, 12, &value_info(port)));
+        let mut opset = Vec::new();
+        number(&mut opset, 2, 13);
+        let mut model = Vec::new();
+        number(&mut model, 1, 8);
+        bytes(&mut model, 7, &graph);
+        bytes(&mut model, 8, &opset);
+        for (key, value) in &self.metadata {
+            let mut entry = Vec::new();
+            bytes(&mut entry, 1, key.as_bytes());
+            bytes(&mut entry, 2, value.as_bytes());
+            bytes(&mut model, 14, &entry);
+        }
+        model
+    }
 }
 
 /// The side of the pictures that [`brightness`] takes.
-pub const SIDE: u64 = 64;
+pub const SIDE: i64 = 64;
 
 /// Where it finds its object.
 pub const BOX: [f32; 4] = [16.0, 8.0, 48.0, 40.0];
 
 /// A model of the YOLOX layout with one class and an input of 64×64 pixels: it finds one object, always in the same place
-/// ([`BOX`]), whose score is the mean of the input's samples over 255. `batch` is the input's first side; the outputs of the
-/// pictures of a batch do not depend on each other.
-pub fn brightness(batch: Side) -> Vec<u8> {
-    const ANCHORS: u64 = 8 * 8 + 4 * 4 + 2 * 2;
+/// ([`BOX`]), whose score is the mean of the input's samples over 255. `batch` is the input's first side, -1 for an open one; the
+/// outputs of the pictures of a batch do not depend on each other.
+pub fn brightness(batch: i64) -> Vec<u8> {
+    const ANCHORS: i64 = 8 * 8 + 4 * 4 + 2 * 2;
+    const COLUMNS: usize = 6;
+    let mut scale = vec![0.0; usize::try_from(ANCHORS).unwrap() * COLUMNS];
+    let mut shift = scale.clone();
     // The last four cells are those of stride 32: the first of them, at (0, 0).
-    let anchor = (ANCHORS - 4) as usize * 6;
-    let mut scale = vec![0.0; (ANCHORS * 6) as usize];
-    let mut shift = vec![0.0; scale.len()];
+    let anchor = scale.len() - 4 * COLUMNS;
     scale[anchor + 4] = 1.0 / 255.0;
     let [x1, y1, x2, y2] = BOX;
-    let centre = [(x1 + x2) / 2.0 / 32.0, (y1 + y2) / 2.0 / 32.0];
+    let centre = [f32::midpoint(x1, x2) / 32.0, f32::midpoint(y1, y2) / 32.0];
     let size = [((x2 - x1) / 32.0).ln(), ((y2 - y1) / 32.0).ln()];
     shift[anchor..anchor + 4].copy_from_slice(&[centre[0], centre[1], size[0], size[1]]);
     shift[anchor + 5] = 1.0;
-    let graph = [
-        node("ReduceMean", &["images"], "mean", &numbers("axes", &[1, 2, 3])),
-        node("Squeeze", &["mean"], "flat", &numbers("axes", &[3])),
-        node("Mul", &["flat", "scale"], "scaled", &[]),
-        node("Add", &["scaled", "shift"], "output", &[]),
-        field(2, b"brightness"),
-        weights("scale", &[1, ANCHORS, 6], &scale),
-        weights("shift", &[1, ANCHORS, 6], &shift),
-        field(11, &port("images", &[batch, Side::Fixed(3), Side::Fixed(SIDE), Side::Fixed(SIDE)])),
-        field(12, &port("output", &[batch, Side::Fixed(ANCHORS), Side::Fixed(6)])),
-    ];
-    // IR version 7, operators as of opset 11, in which axes are attributes.
-    [number(1, 7), field(7, &graph.concat()), field(8, &number(2, 11))].concat()
+    let mut model = Model::new(&[Port::new("images", Kind::F32, &[batch, 3, SIDE, SIDE])]);
+    model.initializers.push(integers("each", &[-1, 1, 1]));
+    model.initializers.push(tensor("scale", &[1, ANCHORS, 6], &scale));
+    model.initializers.push(tensor("shift", &[1, ANCHORS, 6], &shift));
+    model.nodes.push(node("ReduceMean", &["images"], "mean", &[integer_list("axes", &[1, 2, 3])]));
+    model.nodes.push(node("Reshape", &["mean", "each"], "means", &[]));
+    model.nodes.push(node("Mul", &["means", "scale"], "scaled", &[]));
+    model.nodes.push(node("Add", &["scaled", "shift"], "output", &[]));
+    model.outputs.push(Port::new("output", Kind::F32, &[batch, ANCHORS, 6]));
+    model.bytes()
 }
 
 /// A model with so many bytes of weights, and little else: the mean of the product of `f32[1,3,4,4]` with a wide matrix.
 pub fn heavy(bytes: usize) -> Vec<u8> {
-    const ROWS: u64 = 3 * 4 * 4;
-    let columns = bytes as u64 / 4 / ROWS;
-    let matrix: Vec<f32> = (0..columns * ROWS).map(|at| (at % 7) as f32 / 8.0).collect();
-    let graph = [
-        node("Flatten", &["x"], "flat", &[]),
-        node("MatMul", &["flat", "matrix"], "wide", &[]),
-        node("ReduceMean", &["wide"], "y", &numbers("axes", &[1])),
-        field(2, b"heavy"),
-        weights("matrix", &[ROWS, columns], &matrix),
-        field(11, &port("x", &[1, 3, 4, 4].map(Side::Fixed))),
-        field(12, &port("y", &[1, 1].map(Side::Fixed))),
-    ];
-    [number(1, 7), field(7, &graph.concat()), field(8, &number(2, 11))].concat()
+    const ROWS: usize = 3 * 4 * 4;
+    let columns = bytes / size_of::<f32>() / ROWS;
+    let matrix: Vec<f32> =
+        [0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75].into_iter().cycle().take(columns * ROWS).collect();
+    let sides = [ROWS, columns].map(|side| i64::try_from(side).unwrap());
+    let mut model = Model::new(&[Port::new("x", Kind::F32, &[1, 3, 4, 4])]);
+    model.initializers.push(tensor("matrix", &sides, &matrix));
+    model.nodes.push(node("Flatten", &["x"], "flat", &[]));
+    model.nodes.push(node("MatMul", &["flat", "matrix"], "wide", &[]));
+    model.nodes.push(node("ReduceMean", &["wide"], "y", &[integer_list("axes", &[1])]));
+    model.outputs.push(Port::new("y", Kind::F32, &[1, 1]));
+    model.bytes()
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value > 0x7f {
+        out.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
+        value >>= 7;
+    }
+    out.push(u8::try_from(value).unwrap());
+}
+
+fn number(out: &mut Vec<u8>, field: u64, value: u64) {
+    varint(out, field << 3);
+    varint(out, value);
+}
+
+fn bytes(out: &mut Vec<u8>, field: u64, content: &[u8]) {
+    varint(out, field << 3 | 2);
+    varint(out, content.len() as u64);
+    out.extend_from_slice(content);
+}
+
+fn value_info(port: &Port) -> Vec<u8> {
+    let mut shape = Vec::new();
+    for (at, &side) in port.shape.iter().enumerate() {
+        let mut dimension = Vec::new();
+        match u64::try_from(side) {
+            Ok(side) => number(&mut dimension, 1, side),
+            Err(_) => bytes(&mut dimension, 2, format!("{}_{at}", port.name).as_bytes()),
+        }
+        bytes(&mut shape, 1, &dimension);
+    }
+    let mut tensor = Vec::new();
+    number(&mut tensor, 1, port.kind as u64);
+    bytes(&mut tensor, 2, &shape);
+    let mut kind = Vec::new();
+    bytes(&mut kind, 1, &tensor);
+    let mut info = Vec::new();
+    bytes(&mut info, 1, port.name.as_bytes());
+    bytes(&mut info, 2, &kind);
+    info
+}
+
+fn raw_tensor(name: &str, kind: Kind, shape: &[i64], raw: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    shape.iter().for_each(|&side| number(&mut out, 1, u64::try_from(side).unwrap()));
+    number(&mut out, 2, kind as u64);
+    bytes(&mut out, 8, name.as_bytes());
+    bytes(&mut out, 9, raw);
+    out
+}
+
+fn tensor(name: &str, shape: &[i64], data: &[f32]) -> Vec<u8> {
+    let sides: i64 = shape.iter().product();
+    assert_eq!(i64::try_from(data.len()).unwrap(), sides, "{name} of {shape:?}");
+    raw_tensor(name, Kind::F32, shape, &data.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
+}
+
+fn integers(name: &str, data: &[i64]) -> Vec<u8> {
+    let len = i64::try_from(data.len()).unwrap();
+    raw_tensor(name, Kind::I64, &[len], &data.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
+}
+
+fn node(kind: &str, inputs: &[&str], output: &str, attributes: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    inputs.iter().for_each(|name| bytes(&mut out, 1, name.as_bytes()));
+    bytes(&mut out, 2, output.as_bytes());
+    bytes(&mut out, 4, kind.as_bytes());
+    attributes.iter().for_each(|attribute| bytes(&mut out, 5, attribute));
+    out
+}
+
+fn integer(name: &str, value: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    bytes(&mut out, 1, name.as_bytes());
+    number(&mut out, 3, value);
+    number(&mut out, 20, 2);
+    out
+}
+
+fn integer_list(name: &str, values: &[u64]) -> Vec<u8> {
+    let mut out = Vec::new();
+    bytes(&mut out, 1, name.as_bytes());
+    values.iter().for_each(|&value| number(&mut out, 8, value));
+    number(&mut out, 20, 7);
+    out
 }

@@ -1,12 +1,21 @@
-//! A wire between a client and the server that can be looked at, cut, and spoken into. RTP headers are not encrypted
-//! (RFC 3711 §3.1), so what stands in them is seen here as every receiver would see it.
+//! A wire between a client and the server that can be looked at, cut, spoken into, and as bad as a [`Link`] says. RTP headers
+//! are not encrypted (RFC 3711 §3.1), so what stands in them is seen here as every receiver would see it.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
+
+#[path = "link.rs"]
+pub mod link;
+
+use link::{Conditions, Link};
 
 /// The header of an RTP packet that the server sent.
 #[derive(Clone, Debug)]
@@ -29,6 +38,9 @@ struct State {
     lose_for_good: AtomicBool,
     lost: Mutex<Option<u16>>,
     from_server: Mutex<Vec<Header>>,
+    /// Datagrams that the links were given, and those that they lost.
+    carried: AtomicU64,
+    dropped: AtomicU64,
 }
 
 /// A running relay.
@@ -74,39 +86,34 @@ fn rtp_header(datagram: &[u8]) -> Option<Header> {
 impl Relay {
     /// A relay to the server's media port.
     pub async fn to(server: SocketAddr) -> Self {
+        Self::over(server, Conditions::clean(0), Conditions::clean(0)).await
+    }
+
+    /// The same over a link: `up` is how it is towards the server, `down` towards the client.
+    pub async fn over(server: SocketAddr, up: Conditions, down: Conditions) -> Self {
         let client_side = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let to_server = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let port = client_side.local_addr().unwrap().port();
         let state = Arc::new(State::default());
         let client = Arc::new(Mutex::new(None::<SocketAddr>));
-        let up = tokio::spawn({
-            let (client_side, to_server, state, client) =
-                (Arc::clone(&client_side), Arc::clone(&to_server), Arc::clone(&state), Arc::clone(&client));
-            async move {
-                let mut buffer = vec![0; 2048];
-                while let Ok((length, from)) = client_side.recv_from(&mut buffer).await {
-                    *client.lock().unwrap() = Some(from);
-                    if state.passes(&buffer[..length]) && !state.loses(&buffer[..length]) {
-                        let _ = to_server.send_to(&buffer[..length], server).await;
-                    }
-                }
-            }
+        let mut there = Way::new(Arc::clone(&client_side), Arc::clone(&to_server), up, Arc::clone(&state));
+        let mut back = Way::new(Arc::clone(&to_server), client_side, down, Arc::clone(&state));
+        let (known, asked) = (Arc::clone(&client), client);
+        let up = tokio::spawn(async move {
+            let seen = |state: &State, datagram: &[u8], from| {
+                *known.lock().unwrap() = Some(from);
+                state.passes(datagram) && !state.loses(datagram)
+            };
+            there.carry(seen, || Some(server)).await;
         });
-        let down = tokio::spawn({
-            let (to_server, state) = (Arc::clone(&to_server), Arc::clone(&state));
-            async move {
-                let mut buffer = vec![0; 2048];
-                while let Ok((length, _)) = to_server.recv_from(&mut buffer).await {
-                    let datagram = &buffer[..length];
-                    if let Some(header) = rtp_header(datagram) {
-                        state.from_server.lock().unwrap().push(header);
-                    }
-                    let client = *client.lock().unwrap();
-                    if let Some(client) = client.filter(|_| state.passes(datagram)) {
-                        let _ = client_side.send_to(datagram, client).await;
-                    }
+        let down = tokio::spawn(async move {
+            let seen = |state: &State, datagram: &[u8], _| {
+                if let Some(header) = rtp_header(datagram) {
+                    state.from_server.lock().unwrap().push(header);
                 }
-            }
+                state.passes(datagram)
+            };
+            back.carry(seen, || *asked.lock().unwrap()).await;
         });
         Self { port, server, to_server, state, tasks: [up, down] }
     }
@@ -125,6 +132,17 @@ impl Relay {
     /// Nothing passes any more, in either direction.
     pub fn cut(&self) {
         self.state.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Everything passes again.
+    pub fn mend(&self) {
+        self.state.cut.store(false, Ordering::SeqCst);
+    }
+
+    /// The share of datagrams that the links lost, of those that they were given.
+    pub fn loss(&self) -> f64 {
+        let count = |count: &AtomicU64| count.load(Ordering::SeqCst) as f64;
+        count(&self.state.dropped) / count(&self.state.carried).max(1.0)
     }
 
     /// Media passes, the datachannel does not.
@@ -147,6 +165,61 @@ impl Relay {
     /// The headers of the RTP packets that the server has sent.
     pub fn headers(&self) -> Vec<Header> {
         self.state.from_server.lock().unwrap().clone()
+    }
+}
+
+/// A datagram that is on its way: when it arrives, and in what order those of one instant were sent.
+type Waiting = Reverse<(Instant, u64, Vec<u8>)>;
+
+/// One direction.
+struct Way {
+    from: Arc<UdpSocket>,
+    to: Arc<UdpSocket>,
+    link: Link,
+    state: Arc<State>,
+    waiting: BinaryHeap<Waiting>,
+    sent: u64,
+}
+
+impl Way {
+    fn new(from: Arc<UdpSocket>, to: Arc<UdpSocket>, conditions: Conditions, state: Arc<State>) -> Self {
+        Self { from, to, link: Link::new(conditions), state, waiting: BinaryHeap::new(), sent: 0 }
+    }
+
+    /// Carries what `passes` lets pass to where `destination` says.
+    async fn carry(
+        &mut self,
+        passes: impl Fn(&State, &[u8], SocketAddr) -> bool,
+        destination: impl Fn() -> Option<SocketAddr>,
+    ) {
+        let mut buffer = vec![0; 2048];
+        loop {
+            let due = self.waiting.peek().map(|Reverse((at, ..))| *at);
+            tokio::select! {
+                biased;
+                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {}
+                received = self.from.recv_from(&mut buffer) => {
+                    let Ok((length, from)) = received else { return };
+                    let datagram = &buffer[..length];
+                    if passes(&self.state, datagram, from) {
+                        self.state.carried.fetch_add(1, Ordering::SeqCst);
+                        match self.link.carry(length, Instant::now()) {
+                            Some(at) => self.waiting.push(Reverse((at, self.sent, datagram.to_vec()))),
+                            None => drop(self.state.dropped.fetch_add(1, Ordering::SeqCst)),
+                        }
+                        self.sent += 1;
+                    }
+                }
+            }
+            while let Some(Reverse((at, _, datagram))) = self.waiting.peek()
+                && *at <= Instant::now()
+            {
+                if let Some(destination) = destination() {
+                    let _ = self.to.send_to(datagram, destination).await;
+                }
+                self.waiting.pop();
+            }
+        }
     }
 }
 

@@ -61,12 +61,11 @@ impl Server {
     pub async fn start(options: Options) -> Self {
         let Options { model, detect, pipeline, http } = options;
         let engine = Engine::bind_loopback(&peer::Config { udp_port: 0, public_ip: Vec::new() }).unwrap();
-        let settings = model.settings(&detect);
         let pool = Pools::start(model, &detect).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let render = metrics();
-        let pipeline = Pipeline::new(engine, pool, settings, pipeline, encode::Config::default(), Vec::new());
+        let pipeline = Pipeline::new(engine, pool, pipeline, encode::Config::default(), Vec::new());
         let stop = CancellationToken::new();
         let task = tokio::spawn(server::run(listener, http, Arc::clone(&pipeline), render, stop.clone()));
         Self { base, pipeline, stop, task }

@@ -46,11 +46,22 @@ pub struct Session {
     pub url: String,
 }
 
-async fn signal<C>(offered: Offered<C>, base: &str, path: &str) -> (Session, Answered) {
-    let response = post(&format!("{base}{path}"), &offered.sdp).send().await.unwrap();
+/// What is done to an offer and to its answer on their ways.
+pub struct Change {
+    pub offer: fn(&str) -> String,
+    pub answer: Box<dyn Fn(&str) -> String + Send>,
+}
+
+async fn signal<C>(offered: Offered<C>, base: &str, path: &str, change: Option<Change>) -> (Session, Answered) {
+    let offer = change.as_ref().map_or_else(|| offered.sdp.clone(), |change| (change.offer)(&offered.sdp));
+    let response = post(&format!("{base}{path}"), &offer).send().await.unwrap();
     assert_eq!(response.status(), 201, "{path}");
     let session = Session { url: format!("{base}{}", told(&response, header::LOCATION)) };
-    let mut answered = offered.accept(&response.text().await.unwrap()).await.unwrap();
+    let mut answer = response.text().await.unwrap();
+    if let Some(change) = change {
+        answer = (change.answer)(&answer);
+    }
+    let mut answered = offered.accept(&answer).await.unwrap();
     let connected = async {
         loop {
             match answered.events.recv().await.expect("the connection ended") {
@@ -79,7 +90,7 @@ impl Publisher {
     /// Connects to `/whip/…`.
     pub async fn start(base: &str, path: &str) -> Self {
         let engine = engine();
-        let (_, mut answered) = signal(engine.offer_to_publish().await.unwrap(), base, path).await;
+        let (_, mut answered) = signal(engine.offer_to_publish().await.unwrap(), base, path, None).await;
         let out = answered.video_out.take().unwrap();
         let wants_idr = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&wants_idr);
@@ -122,6 +133,8 @@ pub struct Viewer {
     pub session: Session,
     /// The `detections` channel, if it was offered.
     pub channel: Option<Channel>,
+    /// What became of the packets.
+    pub counters: IngestCounters,
     units: mpsc::UnboundedReceiver<AccessUnit>,
     _connection: Connection,
     _engine: Engine,
@@ -131,7 +144,14 @@ impl Viewer {
     /// Connects to `/whep/…`.
     pub async fn start(base: &str, path: &str) -> Self {
         let engine = engine();
-        let (session, answered) = signal(engine.offer_to_view().await.unwrap(), base, path).await;
+        let (session, answered) = signal(engine.offer_to_view().await.unwrap(), base, path, None).await;
+        Self::receive(engine, session, answered, None)
+    }
+
+    /// The same, with the offer and the answer changed.
+    pub async fn start_changed(base: &str, path: &str, change: Change) -> Self {
+        let engine = engine();
+        let (session, answered) = signal(engine.offer_to_view().await.unwrap(), base, path, Some(change)).await;
         Self::receive(engine, session, answered, None)
     }
 
@@ -140,27 +160,34 @@ impl Viewer {
         let engine = engine();
         let offered = engine.offer_to_view_with_channel().await.unwrap();
         let channel = offered.channel.clone();
-        let (session, answered) = signal(offered, base, path).await;
+        let (session, answered) = signal(offered, base, path, None).await;
         Self::receive(engine, session, answered, Some(channel))
     }
 
     fn receive(engine: Engine, session: Session, answered: Answered, channel: Option<Channel>) -> Self {
         let Answered { connection, mut events, .. } = answered;
         let (deliver, units) = mpsc::unbounded_channel();
+        let counters = IngestCounters::default();
+        let counted = counters.clone();
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
                 if let ConnectionEvent::Video(video) = event {
                     let deliver = deliver.clone();
-                    tokio::spawn(ingest(video, IngestCounters::default(), move |unit| drop(deliver.send(unit))));
+                    tokio::spawn(ingest(video, counted.clone(), move |unit| drop(deliver.send(unit))));
                 }
             }
         });
-        Self { session, channel, units, _connection: connection, _engine: engine }
+        Self { session, channel, counters, units, _connection: connection, _engine: engine }
     }
 
     /// The next picture.
     pub async fn unit(&mut self) -> AccessUnit {
         timeout(LIMIT, self.units.recv()).await.expect("no picture came").expect("the video ended")
+    }
+
+    /// The pictures that have come so far.
+    pub fn units_so_far(&mut self) -> Vec<AccessUnit> {
+        std::iter::from_fn(|| self.units.try_recv().ok()).collect()
     }
 
     /// The next text on the channel.

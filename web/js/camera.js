@@ -53,9 +53,13 @@ export function formOf(camera, canPersist = true) {
     model: camera?.model ?? '',
     priority: String(camera?.priority ?? 1),
     on_demand: camera?.on_demand ?? false,
+    zone: camera?.zone ?? [],
     persist: canPersist && (camera ? Boolean(camera.persisted) : true),
   };
 }
+
+/** Corners are compared one by one, all else as it is. */
+const alike = (a, b) => a === b || (Array.isArray(a) && Array.isArray(b) && JSON.stringify(a) === JSON.stringify(b));
 
 /** What is wrong with an entry, by field. Only what the server could not say better. */
 function check(form, before) {
@@ -63,6 +67,7 @@ function check(form, before) {
   if (!form.address.trim()) return { field: 'address', message: 'Give the camera’s address, as rtsp://192.168.1.20/stream1.' };
   if (form.password && !form.user) return { field: 'user', message: 'A password needs a user name.' };
   if (!/^[1-9]\d*$/.test(form.priority.trim())) return { field: 'priority', message: 'The priority is a whole number from 1.' };
+  if (form.zone.length === 1 || form.zone.length === 2) return { field: 'zone', message: 'A zone has three corners at least: click more of them, or clear it.' };
   return undefined;
 }
 
@@ -101,13 +106,14 @@ export function requestOf(entered, camera) {
     model: form.model.trim() || null,
     priority: Number(form.priority),
     on_demand: form.on_demand,
+    zone: form.zone.length > 0 ? form.zone : null,
   };
-  const had = before && { ...before, url: undefined, detect_url: before.detect_url || null, model: before.model || null, priority: Number(before.priority) };
+  const had = before && { ...before, url: undefined, detect_url: before.detect_url || null, model: before.model || null, priority: Number(before.priority), zone: before.zone.length > 0 ? before.zone : null };
   const body = {};
   for (const [key, value] of Object.entries(all)) {
     if (value === undefined) continue;
     // A new camera leaves out what is empty; a changed one tells that it became so.
-    if (had ? had[key] !== value : value !== null) body[key] = value;
+    if (had ? !alike(had[key], value) : value !== null) body[key] = value;
   }
   if (!before) body.name = form.name.trim();
   if (before ? form.persist !== Boolean(camera.persisted) : form.persist) body.persist = form.persist;

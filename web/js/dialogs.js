@@ -3,6 +3,10 @@
 import * as api from './api.js';
 import { formOf, requestOf } from './camera.js';
 import { describe } from './problems.js';
+import { ZoneEditor } from './zone.js';
+
+/** How wide a picture to draw a zone on is asked for, for a dense screen too. */
+const ZONE_PICTURE = 1040;
 
 const ORIGINS = {
   config: 'This camera stands in the configuration file, which stays as it is: a change here lasts until the server starts again.',
@@ -28,7 +32,8 @@ export class CameraDialog extends EventTarget {
   constructor(root) {
     super();
     const get = (id) => root.getElementById(`camera-${id}`);
-    Object.assign(this, { dialog: get('dialog'), form: get('form'), title: get('title'), note: get('note'), problem: get('problem'), button: get('save') });
+    Object.assign(this, { dialog: get('dialog'), form: get('form'), title: get('title'), note: get('note'), problem: get('problem'), button: get('save'), more: get('more'), zonePart: get('zone') });
+    this.zone = new ZoneEditor(root);
     get('cancel').addEventListener('click', () => this.dialog.close());
     this.form.addEventListener('submit', (event) => {
       event.preventDefault();
@@ -37,6 +42,7 @@ export class CameraDialog extends EventTarget {
     this.dialog.addEventListener('close', () => {
       // A password stays nowhere, not even in a dialog that is shut.
       this.form.reset();
+      this.zone.close();
     });
   }
 
@@ -56,7 +62,11 @@ export class CameraDialog extends EventTarget {
     elements.name.closest('.field').hidden = Boolean(camera);
     elements.persist.closest('label').hidden = !canPersist;
     elements.password.placeholder = fields.hidden ? 'unchanged' : '';
-    this.form.querySelector('details').open = Boolean(camera && (camera.detect_url || camera.model || camera.on_demand || (camera.priority ?? 1) !== 1));
+    // A camera that is not there yet has no picture to draw on.
+    this.zonePart.hidden = !camera;
+    this.zonePart.open = fields.zone.length > 0;
+    this.zone.open(fields.zone, camera && api.snapshotAddress(camera.name, 'original', ZONE_PICTURE));
+    this.more.open = Boolean(camera && (camera.detect_url || camera.model || camera.on_demand || (camera.priority ?? 1) !== 1));
     say(this.note, ORIGINS[camera?.origin]);
     this.#refuse(undefined);
     this.dialog.showModal();
@@ -66,6 +76,10 @@ export class CameraDialog extends EventTarget {
   #refuse(problem) {
     for (const field of this.form.elements) field.removeAttribute('aria-invalid');
     say(this.problem, problem?.message);
+    if (problem?.field === 'zone') {
+      this.zonePart.open = true;
+      this.zone.picture.focus();
+    }
     const field = problem?.field && this.form.elements[problem.field];
     if (!field) return;
     field.setAttribute('aria-invalid', 'true');
@@ -79,6 +93,7 @@ export class CameraDialog extends EventTarget {
     const entered = Object.fromEntries(
       [...elements].filter(({ name }) => name).map((field) => [field.name, field.type === 'checkbox' ? field.checked : field.value]),
     );
+    entered.zone = this.zone.corners;
     const camera = this.#camera;
     const { body, problem } = requestOf(entered, camera);
     this.#refuse(problem);

@@ -14,6 +14,7 @@ mod provider;
 #[cfg(feature = "remote")]
 mod remote;
 mod shared;
+mod tensor;
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub use provider::{Provider, try_provider};
 pub use remote::{Remote, RemoteSession};
 
 use super::heads::{Graph, Output};
-use super::{DetectError, Stopper};
+use super::{DetectError, Layout, Stopper};
 
 /// Where a network runs that is not here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,20 @@ impl Network {
         match self {
             Self::Here(session) => session.graph(),
             Self::There(session) => session.graph(),
+        }
+    }
+
+    /// Says how the input's axes stand, where the graph leaves it open.
+    ///
+    /// # Errors
+    /// Says what a network on a server is given and gives, when this one is not such.
+    pub fn set_layout(&mut self, layout: Option<Layout>) -> Result<(), String> {
+        match self {
+            Self::Here(session) => {
+                session.set_layout(layout);
+                Ok(())
+            }
+            Self::There(session) => session.set_layout(layout),
         }
     }
 
@@ -118,4 +133,5 @@ impl std::fmt::Debug for Network {
 /// Models that the tests of this room make themselves.
 #[cfg(test)]
 #[path = "../../../tests/support/onnx.rs"]
+#[allow(dead_code)] // much of it is another test's matter
 pub(super) mod made;

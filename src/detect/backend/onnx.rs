@@ -9,18 +9,22 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::RunOptions;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
+use ort::value::{Outlet, ValueType};
 
 use super::provider::Provider;
 use super::shared::{self, Names};
+use super::tensor::{self, Plug};
 use crate::detect::heads::{Graph, Output, Port};
-use crate::detect::{DetectError, Stopper};
+use crate::detect::{DetectError, Layout, Stopper};
 
 /// The exporter's notes that heads read.
-const METADATA_KEYS: [&str; 5] = ["names", "imgsz", "stride", "task", "end2end"];
+const METADATA_KEYS: [&str; 6] = ["names", "imgsz", "stride", "task", "kpt_shape", "end2end"];
 
 /// No family has more outputs than this.
 const MAX_OUTPUTS: usize = 16;
+
+/// Where a graph from memory finds the weights that it keeps in other files (`onnxruntime_session_options_config_keys.h`).
+const EXTERNAL_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
 /// The runtime that is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +79,9 @@ pub struct Session {
     loaded: Arc<Loaded>,
     options: Arc<RunOptions>,
     stopper: Stopper,
+    plug: Plug,
+    /// The outputs whose numbers are not f32, by output.
+    converted: Vec<Vec<f32>>,
 }
 
 /// What all who share a session have in common.
@@ -98,7 +105,8 @@ pub struct SessionOptions {
 #[derive(Clone, Copy)]
 enum Place<'a> {
     File(&'a Path),
-    Memory(&'a [u8]),
+    /// With the folder of the weights that they keep in other files, if any.
+    Memory(&'a [u8], Option<&'a Path>),
 }
 
 impl Session {
@@ -119,9 +127,23 @@ impl Session {
         Self::new(library, Place::File(path), &path.display().to_string(), options)
     }
 
+    /// The same of bytes that were read before, from `path`: beside it lie the weights that the file keeps elsewhere, if any.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_bytes(
+        library: &Path,
+        path: &Path,
+        bytes: &[u8],
+        options: &SessionOptions,
+    ) -> Result<Self, DetectError> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self::new(library, Place::Memory(bytes, Some(folder)), &path.display().to_string(), options)
+    }
+
     /// Loads a model from memory.
     pub(super) fn from_bytes(library: &Path, model: &[u8], options: &SessionOptions) -> Result<Self, DetectError> {
-        Self::new(library, Place::Memory(model), "(in memory)", options)
+        Self::new(library, Place::Memory(model, None), "(in memory)", options)
     }
 
     fn new(library: &Path, place: Place<'_>, name: &str, options: &SessionOptions) -> Result<Self, DetectError> {
@@ -147,7 +169,7 @@ impl Session {
                 tracing::error!(%error, "a run cannot be ended");
             }
         });
-        Ok(Self { loaded, options, stopper })
+        Ok(Self { loaded, options, stopper, plug: Plug::default(), converted: Vec::new() })
     }
 
     /// The same network for another thread, with the same weights in memory. Runs of both may go on at the same time, and each
@@ -156,7 +178,9 @@ impl Session {
     /// # Errors
     /// [`DetectError::Unusable`] when the runtime gives no options for its runs.
     pub fn share(&self) -> Result<Self, DetectError> {
-        Self::of(Arc::clone(&self.loaded))
+        let mut other = Self::of(Arc::clone(&self.loaded))?;
+        other.set_layout(self.plug.layout);
+        Ok(other)
     }
 
     /// What ends a run, between two nodes of the graph. All runs that follow fail too.
@@ -171,36 +195,48 @@ impl Session {
         &self.loaded.graph
     }
 
-    /// Runs the network on `tensor`, the `[n, 3, height, width]` of *n* pictures, and hands its outputs to `read`. Returns what
-    /// `read` returns, and how long the run took without it.
+    /// Runs the network on `tensor`, the `[n, 3, height, width]` of *n* pictures, and hands its outputs to `read`: whatever
+    /// number type the graph takes and gives, both are f32 here. Returns what `read` returns, and how long the run took without
+    /// it.
     ///
     /// # Errors
-    /// [`DetectError::Frame`] when the run fails or an output is not f32.
+    /// [`DetectError::Frame`] when the run fails or an output holds no numbers.
     pub fn run<T>(
         &mut self,
         tensor: &[f32],
         (width, height): (usize, usize),
         read: impl FnOnce(&[Output<'_>]) -> T,
     ) -> Result<(T, Duration), DetectError> {
-        fn failed(error: impl Display) -> DetectError {
-            DetectError::Frame(format!("inference failed: {error}"))
-        }
         let start = Instant::now();
-        let batch = tensor.len() / (3 * width * height).max(1);
-        let Loaded { session, names, graph, .. } = &*self.loaded;
-        let port = graph.inputs.first().ok_or_else(|| failed("no input"))?;
-        let input = TensorRef::from_array_view(([batch, 3, height, width], tensor)).map_err(failed)?;
-        let values = shared::run(session, names, &[(&port.name, input.into())], &self.options).map_err(failed)?;
+        let Self { loaded, options, plug, converted, .. } = self;
+        let Loaded { session, names, graph, .. } = &**loaded;
+        let inputs = plug.inputs(graph, tensor, (width, height)).map_err(failed)?;
+        let values = shared::run(session, names, &inputs, options).map_err(failed)?;
         let took = start.elapsed();
+        converted.resize_with(graph.outputs.len(), Vec::new);
+        for ((port, value), buffer) in graph.outputs.iter().zip(&values).zip(converted.iter_mut()) {
+            tensor::convert(value, buffer).map_err(|reason| failed(format!("output {port}: {reason}")))?;
+        }
         let mut outputs = [Output { shape: &[], data: &[] }; MAX_OUTPUTS];
         let mut count = 0;
-        for (place, value) in outputs.iter_mut().zip(&values) {
-            let (shape, data) = value.try_extract_tensor::<f32>().map_err(failed)?;
-            *place = Output { shape, data };
+        for (place, (value, buffer)) in outputs.iter_mut().zip(values.iter().zip(converted.iter())) {
+            *place = match value.try_extract_tensor::<f32>() {
+                Ok((shape, data)) => Output { shape, data },
+                Err(_) => Output { shape: value.shape(), data: buffer },
+            };
             count += 1;
         }
         Ok((read(outputs.get(..count).unwrap_or_default()), took))
     }
+
+    /// Says how the input's axes stand, where the graph leaves it open.
+    pub fn set_layout(&mut self, layout: Option<Layout>) {
+        self.plug.layout = layout;
+    }
+}
+
+fn failed(error: impl Display) -> DetectError {
+    DetectError::Frame(format!("inference failed: {error}"))
 }
 
 impl fmt::Debug for Session {
@@ -243,7 +279,11 @@ fn on(builder: SessionBuilder, options: &SessionOptions) -> Result<SessionBuilde
 fn commit(mut builder: SessionBuilder, place: Place<'_>) -> Result<ort::session::Session, String> {
     match place {
         Place::File(path) => builder.commit_from_file(path),
-        Place::Memory(bytes) => builder.commit_from_memory(bytes),
+        Place::Memory(bytes, None) => builder.commit_from_memory(bytes),
+        Place::Memory(bytes, Some(folder)) => {
+            let folder = folder.to_string_lossy();
+            builder.with_config_entry(EXTERNAL_FOLDER, folder).map_err(text)?.commit_from_memory(bytes)
+        }
     }
     .map_err(text)
 }
@@ -261,11 +301,9 @@ fn describe(session: &ort::session::Session) -> Graph {
 fn port(outlet: &Outlet) -> Port {
     let name = outlet.name().to_owned();
     match outlet.dtype() {
-        &ValueType::Tensor { ty, ref shape, .. } => Port {
-            name,
-            kind: if ty == TensorElementType::Float32 { "f32".into() } else { ty.to_string() },
-            shape: shape.iter().map(|&side| usize::try_from(side).ok()).collect(),
-        },
+        &ValueType::Tensor { ty, ref shape, .. } => {
+            Port { name, kind: ty.to_string(), shape: shape.iter().map(|&side| usize::try_from(side).ok()).collect() }
+        }
         other => Port { name, kind: other.to_string(), shape: Vec::new() },
     }
 }

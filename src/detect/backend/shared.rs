@@ -1,9 +1,8 @@
 //! Runs of one session on several threads at the same time, so that its weights are in memory once.
 //!
 //! The ONNX Runtime allows it (`OrtApi::Run`, and <https://onnxruntime.ai/docs/api/c/>: a session is thread-safe for `Run`), and
-//! `ort` has no way to it: its `run` takes the session for itself. Sharing the weights between sessions, which it has a way to
-//! (`with_initializer`, `with_prepacked_weights`), would share nothing here: on the CPU the runtime's optimiser replaces the weights of
-//! convolutions by others of its own layout, one set for each session.
+//! `ort` has no way to it: its `run` takes the session for itself. Weights shared between sessions (`with_initializer`,
+//! `with_prepacked_weights`) would be the other way; it was not measured.
 
 use std::ffi::{CString, c_char};
 use std::ptr::{NonNull, null_mut};

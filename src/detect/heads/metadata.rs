@@ -1,5 +1,7 @@
 //! The notes that Ultralytics' exporter writes into a model, in Python's notation.
 
+use crate::detect::manifest::MAX_KEYPOINTS;
+
 /// More classes than any published model has; a longer list is refused.
 const MAX_CLASSES: usize = 20_000;
 
@@ -67,6 +69,12 @@ pub fn image_size(text: &str) -> Option<(usize, usize)> {
     sides.next().is_none().then_some((width, height))
 }
 
+/// Reads `kpt_shape`: `[17, 3]`, how many points and how many values of each.
+pub fn keypoint_shape(text: &str) -> Option<[usize; 2]> {
+    let (values, count) = image_size(text).filter(|_| text.contains(','))?;
+    ((1..=MAX_KEYPOINTS).contains(&count) && (2..=3).contains(&values)).then_some([count, values])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,10 +106,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_points_are_their_number_then_their_values() {
+        assert_eq!(keypoint_shape("[17, 3]"), Some([17, 3]));
+        assert_eq!(keypoint_shape("[5, 2]"), Some([5, 2]));
+        for text in ["17", "[17, 4]", "[0, 3]", "[100000, 3]", "", "[17, 3, 1]"] {
+            assert_eq!(keypoint_shape(text), None, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text in "\\PC{0,60}", braces in "[{}\\[\\]:,'\"\\\\0-9a]{0,30}") {
-            let _ = (names(&text), image_size(&text), names(&braces), image_size(&braces));
+            let _ = (names(&text), image_size(&text), names(&braces), image_size(&braces), keypoint_shape(&braces));
         }
 
         #[test]

@@ -6,27 +6,35 @@
 //! Outputs are outside data: whatever a network answers (NaN, infinity, other shapes) costs at most that picture.
 
 mod centerface;
+mod detr;
+mod end_to_end;
 mod graph;
 mod identify;
+mod mask;
 mod metadata;
+mod nanodet;
+mod nms_inside;
+mod outline;
+mod roles;
+mod ssd;
+mod tensor;
 mod ultralytics;
+mod yolov5;
 mod yolox;
+mod yunet;
 
-use super::model::{Family, InputSize, InputSpec};
+use std::fmt;
+
+use super::model::{Family, InputSize, InputSpec, OutputSpec};
 use super::nms::Candidate;
-use crate::media::BBox;
+use crate::media::{BBox, KeyPoint};
 
-pub use graph::{Graph, Port};
+pub use graph::{Graph, ImageInput, Port};
 pub use identify::{Identified, identify};
+pub use outline::MAX_CORNERS;
+pub use tensor::Output;
 
-/// One output tensor, row-major.
-#[derive(Clone, Copy, Debug)]
-pub struct Output<'a> {
-    /// Its sides.
-    pub shape: &'a [i64],
-    /// Its values.
-    pub data: &'a [f32],
-}
+use tensor::{shapes, sides};
 
 /// Which candidates are wanted.
 #[derive(Clone, Copy, Debug)]
@@ -42,27 +50,46 @@ impl Filter<'_> {
         self.classes.is_none_or(|wanted| wanted.get(class_id).copied().unwrap_or(false))
     }
 
-    /// Takes a candidate if it is wanted and its numbers are numbers.
-    fn push(&self, out: &mut Vec<Candidate>, bbox: BBox, score: f32, class_id: usize) {
+    /// Takes a candidate if it is wanted and its numbers are numbers. `row`: see [`Candidate::row`].
+    fn push(&self, out: &mut Vec<Candidate>, bbox: BBox, score: f32, class_id: usize, row: usize) {
         if score >= self.confidence && score.is_finite() && bbox.is_finite() && self.wants(class_id) {
             let class_id = u32::try_from(class_id).unwrap_or(u32::MAX);
-            out.push(Candidate { bbox, score: score.min(1.0), class_id });
+            out.push(Candidate { bbox, score: score.min(1.0), class_id, row });
         }
+    }
+}
+
+/// What an object has beside its box, in input pixels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parts {
+    /// Its points, in the model's order; empty for a model without.
+    pub keypoints: Vec<KeyPoint>,
+    /// Its outline, a closed polygon of at most [`MAX_CORNERS`] corners; empty for a model without, or when nothing of
+    /// the mask lies in the box.
+    pub outline: Vec<[f32; 2]>,
+}
+
+/// The decoding of one family.
+trait Decode: fmt::Debug + Send {
+    /// Appends what the outputs of one picture propose, in pixels of its input of `(width, height)`.
+    fn decode(
+        &mut self,
+        outputs: &[Output<'_>],
+        input: (usize, usize),
+        filter: &Filter<'_>,
+        out: &mut Vec<Candidate>,
+    ) -> Result<(), String>;
+
+    /// What `candidate`, which [`decode`](Self::decode) made of the same outputs, has beside its box.
+    fn parts(&self, _outputs: &[Output<'_>], _input: (usize, usize), _candidate: &Candidate) -> Parts {
+        Parts::default()
     }
 }
 
 /// The decoding of one model's outputs. Keeps its buffers.
 #[derive(Debug)]
 pub struct Head {
-    kind: Kind,
-    classes: usize,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Centerface,
-    Yolox,
-    Ultralytics(ultralytics::Buffers),
+    decoder: Box<dyn Decode>,
 }
 
 impl Head {
@@ -70,33 +97,33 @@ impl Head {
     ///
     /// # Errors
     /// Says what is expected.
-    pub fn new(family: Family, graph: &Graph, input: &InputSpec, classes: usize) -> Result<Self, String> {
-        let (width, height) = graph.image_input()?;
+    pub fn new(
+        family: Family,
+        graph: &Graph,
+        input: &InputSpec,
+        output: &OutputSpec,
+        classes: usize,
+    ) -> Result<Self, String> {
+        let image = graph.image_input(input.layout)?;
         match input.size {
-            InputSize::Fixed { width: w, height: h } if !graph::fits(width, w) || !graph::fits(height, h) => {
-                return Err(format!("an input of {w}×{h} pixels is expected"));
+            InputSize::Fixed { width, height }
+                if !graph::fits(image.width, width) || !graph::fits(image.height, height) =>
+            {
+                return Err(format!("an input of {width}×{height} pixels is expected"));
             }
-            InputSize::LongerSide { side, .. } if width.is_some() || height.is_some() => {
-                return Err(format!("an input of free width and height is expected, for {side} on the longer side"));
+            InputSize::LongerSide { side: longer, .. } | InputSize::Source { at_most: longer, .. }
+                if image.width.is_some() || image.height.is_some() =>
+            {
+                return Err(format!("an input of free width and height is expected, for {longer} on the longer side"));
             }
             _ => {}
         }
-        let kind = match family {
-            Family::Centerface => {
-                centerface::check(graph)?;
-                Kind::Centerface
-            }
-            Family::Yolox => {
-                yolox::check(graph, input, classes)?;
-                Kind::Yolox
-            }
-            Family::Ultralytics => {
-                ultralytics::check(graph, input, classes)?;
-                Kind::Ultralytics(ultralytics::Buffers::default())
-            }
-            Family::Motion => return Err("the motion detector has no network".into()),
-        };
-        Ok(Self { kind, classes })
+        let shifted =
+            input.mean.iter().any(|mean| mean.abs() > 0.0) || input.std.iter().any(|std| (std - 1.0).abs() > 0.0);
+        if image.port.kind == "u8" && shifted {
+            return Err("an input of u8 takes samples as they are: no `mean` and a `std` of 1 are expected".into());
+        }
+        Ok(Self { decoder: decoder(family, graph, input, output, classes)? })
     }
 
     /// Appends to `out` what the outputs of one picture propose, in pixels of its input of `(width, height)`.
@@ -110,25 +137,41 @@ impl Head {
         filter: &Filter<'_>,
         out: &mut Vec<Candidate>,
     ) -> Result<(), String> {
-        match &mut self.kind {
-            Kind::Centerface => centerface::decode(outputs, input, filter, out),
-            Kind::Yolox => yolox::decode(outputs, input, self.classes, filter, out),
-            Kind::Ultralytics(buffers) => ultralytics::decode(outputs, self.classes, buffers, filter, out),
+        self.decoder.decode(outputs, input, filter, out)
+    }
+
+    /// The key points and the outline of `candidate`, which [`decode`](Self::decode) made of the same outputs; empty for a
+    /// family without.
+    #[must_use]
+    pub fn parts(&self, outputs: &[Output<'_>], input: (usize, usize), candidate: &Candidate) -> Parts {
+        let mut parts = self.decoder.parts(outputs, input, candidate);
+        if !parts.keypoints.iter().all(|point| point.x.is_finite() && point.y.is_finite()) {
+            parts.keypoints.clear();
         }
+        parts
     }
 }
 
-/// The sides of an output as unsigned numbers, if its data has that many values.
-fn sides<const N: usize>(output: &Output<'_>) -> Option<[usize; N]> {
-    let mut sides = [0; N];
-    if output.shape.len() != N {
-        return None;
-    }
-    for (side, &given) in sides.iter_mut().zip(output.shape) {
-        *side = usize::try_from(given).ok()?;
-    }
-    let len = sides.iter().try_fold(1usize, |len, &side| len.checked_mul(side))?;
-    (len == output.data.len()).then_some(sides)
+fn decoder(
+    family: Family,
+    graph: &Graph,
+    input: &InputSpec,
+    output: &OutputSpec,
+    classes: usize,
+) -> Result<Box<dyn Decode>, String> {
+    Ok(match family {
+        Family::Centerface => Box::new(centerface::Centerface::new(graph)?),
+        Family::Yolox => Box::new(yolox::Yolox::new(graph, input, classes)?),
+        Family::Ultralytics => Box::new(ultralytics::Ultralytics::new(graph, input, output, classes)?),
+        Family::Yolov5 => Box::new(yolov5::Yolov5::new(graph, classes)?),
+        Family::EndToEnd => Box::new(end_to_end::EndToEnd::new(graph, output, classes)?),
+        Family::Nanodet | Family::Picodet => Box::new(nanodet::Nanodet::new(graph, input, classes)?),
+        Family::Detr => Box::new(detr::Detr::new(graph, output, classes)?),
+        Family::Yunet => Box::new(yunet::Yunet::new(graph, input)?),
+        Family::Ultraface | Family::Ssd => Box::new(ssd::Ssd::new(graph, output, classes)?),
+        Family::NmsInside => Box::new(nms_inside::NmsInside::new(graph, output, classes)?),
+        Family::Motion => return Err("the motion detector has no network".into()),
+    })
 }
 
 /// How many cells the grids of strides 8, 16 and 32 have together, for sides that are multiples of 32.
@@ -136,10 +179,19 @@ fn cells(width: usize, height: usize) -> usize {
     [8, 16, 32].iter().map(|stride| (width / stride) * (height / stride)).sum()
 }
 
-/// The shapes that came, for an error.
-fn shapes(outputs: &[Output<'_>]) -> String {
-    outputs.iter().map(|output| format!("{:?}", output.shape)).collect::<Vec<_>>().join(", ")
+/// The first of the highest scores.
+fn best(scores: &[f32]) -> Option<(usize, f32)> {
+    scores.iter().copied().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best })
 }
 
+/// A box around its centre.
+fn around(cx: f32, cy: f32, w: f32, h: f32) -> BBox {
+    BBox::new(cx - w / 2.0, cy - h / 2.0, cx + w / 2.0, cy + h / 2.0)
+}
+
+#[cfg(test)]
+mod families_tests;
+#[cfg(test)]
+mod stage_tests;
 #[cfg(test)]
 mod tests;

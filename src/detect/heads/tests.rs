@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::detect::model::{Colour, Fit};
+use crate::detect::model::{Colour, Fit, Interpolation};
 
 const ALL: Filter<'_> = Filter { confidence: 0.5, classes: None };
 
@@ -27,15 +27,30 @@ fn decoded(
     outputs: &[(&[i64], &[f32])],
     filter: &Filter<'_>,
 ) -> Result<Vec<Candidate>, String> {
-    let kind = match family {
-        Family::Centerface => Kind::Centerface,
-        Family::Yolox => Kind::Yolox,
-        _ => Kind::Ultralytics(ultralytics::Buffers::default()),
+    // What the graph declares is what the family has; what it then gives may be anything.
+    let declared: Vec<&[i64]> = match family {
+        Family::Centerface => vec![&[1, 1, -1, -1], &[1, 2, -1, -1], &[1, 2, -1, -1], &[1, 10, -1, -1]],
+        _ => vec![&[1, -1, -1]],
     };
+    let graph = graph(&[1, 3, -1, -1], &declared);
+    let mut head = Head::new(family, &graph, &input(size), &OutputSpec::default(), classes).unwrap();
     let outputs: Vec<_> = outputs.iter().map(|&(shape, data)| Output { shape, data }).collect();
     let mut out = Vec::new();
-    Head { kind, classes }.decode(&outputs, size, filter, &mut out)?;
+    head.decode(&outputs, size, filter, &mut out)?;
     Ok(out)
+}
+
+fn input((width, height): (usize, usize)) -> InputSpec {
+    InputSpec {
+        size: InputSize::Fixed { width, height },
+        fit: Fit::Stretch,
+        pad: 0,
+        interpolation: Interpolation::Linear,
+        colour: Colour::Rgb,
+        layout: None,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    }
 }
 
 /// A 32×32 input has 16 + 4 + 1 cells; the one of stride 16 at (1, 0) is filled.
@@ -80,7 +95,7 @@ fn an_ultralytics_column_is_centre_size_and_scores() {
         0.3, 0.7, 0.4,
     ];
     let found = decoded(Family::Ultralytics, 2, (32, 32), &[(&[1, 6, 3], &data)], &ALL).unwrap();
-    assert_eq!(found, [Candidate { bbox: BBox::new(6.0, 18.0, 14.0, 22.0), score: 0.7, class_id: 1 }]);
+    assert_eq!(found, [Candidate { bbox: BBox::new(6.0, 18.0, 14.0, 22.0), score: 0.7, class_id: 1, row: 1 }]);
 }
 
 #[test]
@@ -160,8 +175,8 @@ fn an_ultralytics_export_says_itself_what_it_is() {
     assert_eq!(found.labels, ["cat", "dog"]);
     assert_eq!(found.input.size, InputSize::Fixed { width: 320, height: 256 });
     for (key, value, expected) in [
-        ("task", "segment", "`segment`"),
-        ("end2end", "True", "nms=False"),
+        ("task", "classify", "`classify`"),
+        ("task", "pose", "`kpt_shape`"),
         ("names", "{}", "names"),
         ("stride", "64", "64"),
         ("imgsz", "[250, 320]", "320×250"),
@@ -176,11 +191,11 @@ fn an_ultralytics_export_says_itself_what_it_is() {
 #[test]
 fn what_no_head_decodes_is_refused() {
     for graph in [
-        graph(&[1, 3, 320, 320], &[&[1, 300, 6]]),
+        graph(&[1, 3, 320, 320], &[&[1, 300, 5]]),
         graph(&[1, 3, 240, 320], &[&[1, 4420, 2], &[1, 4420, 4]]),
         graph(&[1, 3, -1, -1], &[&[1, -1, 85]]),
         graph(&[2, 3, 416, 416], &[&[1, 3549, 85]]),
-        graph(&[1, 416, 416, 3], &[&[1, 3549, 85]]),
+        graph(&[1, 416, 416, 4], &[&[1, 3549, 85]]),
         graph(&[1, 3, 416, 416], &[]),
         Graph::default(),
     ] {
@@ -191,23 +206,24 @@ fn what_no_head_decodes_is_refused() {
 
 #[test]
 fn a_head_refuses_a_graph_that_does_not_fit_its_manifest() {
-    let input = InputSpec {
-        size: InputSize::Fixed { width: 416, height: 416 },
-        fit: Fit::Stretch,
-        pad: 0,
-        colour: Colour::Rgb,
-        mean: [0.0; 3],
-        std: [1.0; 3],
-    };
+    let head =
+        |family, graph: &Graph, classes| Head::new(family, graph, &input((416, 416)), &OutputSpec::default(), classes);
+    let refused = |family, graph: &Graph, classes| head(family, graph, classes).unwrap_err();
     let good = graph(&[1, 3, 416, 416], &[&[1, 3549, 85]]);
-    assert!(Head::new(Family::Yolox, &good, &input, 80).is_ok());
-    assert!(Head::new(Family::Yolox, &good, &input, 79).unwrap_err().contains("[1,3549,84]"));
-    assert!(Head::new(Family::Ultralytics, &good, &input, 80).unwrap_err().contains("[1,84,3549]"));
-    assert!(Head::new(Family::Centerface, &good, &input, 1).unwrap_err().contains("CenterFace"));
+    assert!(head(Family::Yolox, &good, 80).is_ok());
+    assert!(refused(Family::Yolox, &good, 79).contains("[1,3549,84]"));
+    assert!(refused(Family::Ultralytics, &good, 80).contains("[1,84,3549]"));
+    assert!(refused(Family::Centerface, &good, 1).contains("CenterFace"));
     let small = graph(&[1, 3, 320, 320], &[&[1, 2100, 85]]);
-    assert!(Head::new(Family::Yolox, &small, &input, 80).unwrap_err().contains("416×416"));
-    let half = Graph { inputs: vec![port("f16", &[1, 3, 416, 416])], ..good };
-    assert!(Head::new(Family::Yolox, &half, &input, 80).unwrap_err().contains("f16"));
+    assert!(refused(Family::Yolox, &small, 80).contains("416×416"));
+    let with_input = |kind: &str, shape: &[i64]| Graph { inputs: vec![port(kind, shape)], ..good.clone() };
+    assert!(head(Family::Yolox, &with_input("f16", &[1, 3, 416, 416]), 80).is_ok());
+    assert!(head(Family::Yolox, &with_input("u8", &[1, 416, 416, 3]), 80).is_ok());
+    assert!(refused(Family::Yolox, &with_input("i64", &[1, 3, 416, 416]), 80).contains("i64"));
+    assert!(refused(Family::Yolox, &with_input("f32", &[2, 3, 416, 416]), 80).contains("expected"));
+    let scaled = InputSpec { std: [255.0; 3], ..input((416, 416)) };
+    let bytes = with_input("u8", &[1, 416, 416, 3]);
+    assert!(Head::new(Family::Yolox, &bytes, &scaled, &OutputSpec::default(), 80).unwrap_err().contains("u8"));
 }
 
 fn any_number() -> impl Strategy<Value = f32> {

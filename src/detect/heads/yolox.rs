@@ -4,69 +4,68 @@
 //! `x, y` (cells from the cell's corner), `log w, log h` (cells), objectness, and the classes' scores, the scores
 //! already through the sigmoid.
 
-use super::{Filter, Graph, Output, cells, graph::fits, shapes, sides};
+use super::{Candidate, Decode, Filter, Graph, Output, around, best, cells, graph::fits, shapes, sides};
 use crate::detect::model::{InputSize, InputSpec};
-use crate::detect::nms::Candidate;
-use crate::media::BBox;
 
 const STRIDES: [usize; 3] = [8, 16, 32];
 
-/// Whether the graph's one output has a line for every cell and a column for every class.
-pub fn check(graph: &Graph, input: &InputSpec, classes: usize) -> Result<(), String> {
-    let InputSize::Fixed { width, height } = input.size else {
-        return Err("YOLOX has an input of fixed size".into());
-    };
-    if width % 32 != 0 || height % 32 != 0 {
-        return Err(format!("YOLOX has sides that are multiples of 32, not {width}×{height}"));
-    }
-    let anchors = cells(width, height);
-    match graph.outputs.as_slice() {
-        [port]
-            if port.kind == "f32"
-                && matches!(port.shape.as_slice(), &[batch, lines, columns]
-                    if fits(batch, 1) && fits(lines, anchors) && fits(columns, 5 + classes)) =>
-        {
-            Ok(())
-        }
-        _ => Err(format!(
-            "YOLOX's output is expected: f32[1,{anchors},{}] for {width}×{height} pixels and {classes} classes",
-            5 + classes
-        )),
-    }
-}
-
-/// Decodes the output of an input of `(width, height)`.
-pub fn decode(
-    outputs: &[Output<'_>],
-    (width, height): (usize, usize),
+#[derive(Debug)]
+pub(super) struct Yolox {
     classes: usize,
-    filter: &Filter<'_>,
-    out: &mut Vec<Candidate>,
-) -> Result<(), String> {
-    let (anchors, columns) = (cells(width, height), 5 + classes);
-    let output = outputs.first().filter(|output| sides(output) == Some([1, anchors, columns]));
-    let Some(output) = output else {
-        return Err(format!("an output of [1,{anchors},{columns}] is expected, there are {}", shapes(outputs)));
-    };
-    let grid = STRIDES.iter().flat_map(|&stride| {
-        let (rows, columns) = (height / stride, width / stride);
-        (0..rows).flat_map(move |y| (0..columns).map(move |x| (x as f32, y as f32, stride as f32)))
-    });
-    for (line, (column, row, stride)) in output.data.chunks_exact(columns).zip(grid) {
-        let &[x, y, log_w, log_h, objectness, ref scores @ ..] = line else { continue };
-        // Class scores are at most 1, so that most lines end here.
-        if objectness >= filter.confidence {
-            let Some((class, best)) = best(scores) else { continue };
-            let (cx, cy) = ((x + column) * stride, (y + row) * stride);
-            let (w, h) = (log_w.exp() * stride, log_h.exp() * stride);
-            let bbox = BBox::new(cx - w / 2.0, cy - h / 2.0, cx + w / 2.0, cy + h / 2.0);
-            filter.push(out, bbox, objectness * best, class);
-        }
-    }
-    Ok(())
 }
 
-/// The first of the highest scores.
-fn best(scores: &[f32]) -> Option<(usize, f32)> {
-    scores.iter().copied().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best })
+impl Yolox {
+    /// The head, if the graph's one output has a line for every cell and a column for every class.
+    pub fn new(graph: &Graph, input: &InputSpec, classes: usize) -> Result<Self, String> {
+        let InputSize::Fixed { width, height } = input.size else {
+            return Err("YOLOX has an input of fixed size".into());
+        };
+        if width % 32 != 0 || height % 32 != 0 {
+            return Err(format!("YOLOX has sides that are multiples of 32, not {width}×{height}"));
+        }
+        let anchors = cells(width, height);
+        match graph.outputs.as_slice() {
+            [port]
+                if matches!(port.shape.as_slice(), &[batch, lines, columns]
+                    if fits(batch, 1) && fits(lines, anchors) && fits(columns, 5 + classes)) =>
+            {
+                Ok(Self { classes })
+            }
+            _ => Err(format!(
+                "YOLOX's output is expected: f32[1,{anchors},{}] for {width}×{height} pixels and {classes} classes",
+                5 + classes
+            )),
+        }
+    }
+}
+
+impl Decode for Yolox {
+    fn decode(
+        &mut self,
+        outputs: &[Output<'_>],
+        (width, height): (usize, usize),
+        filter: &Filter<'_>,
+        out: &mut Vec<Candidate>,
+    ) -> Result<(), String> {
+        let (anchors, columns) = (cells(width, height), 5 + self.classes);
+        let output = outputs.first().filter(|output| sides(output) == Some([1, anchors, columns]));
+        let Some(output) = output else {
+            return Err(format!("an output of [1,{anchors},{columns}] is expected, there are {}", shapes(outputs)));
+        };
+        let grid = STRIDES.iter().flat_map(|&stride| {
+            let (rows, columns) = (height / stride, width / stride);
+            (0..rows).flat_map(move |y| (0..columns).map(move |x| (x as f32, y as f32, stride as f32)))
+        });
+        for (at, (line, (column, row, stride))) in output.data.chunks_exact(columns).zip(grid).enumerate() {
+            let &[x, y, log_w, log_h, objectness, ref scores @ ..] = line else { continue };
+            // Class scores are at most 1, so that most lines end here.
+            if objectness >= filter.confidence {
+                let Some((class, best)) = best(scores) else { continue };
+                let (cx, cy) = ((x + column) * stride, (y + row) * stride);
+                let bbox = around(cx, cy, log_w.exp() * stride, log_h.exp() * stride);
+                filter.push(out, bbox, objectness * best, class, at);
+            }
+        }
+        Ok(())
+    }
 }

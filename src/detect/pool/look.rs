@@ -104,7 +104,7 @@ impl Shared {
         };
         self.watch.begin(job.number(), detector.stopper(), Arc::clone(job), Instant::now());
         let pictures: Vec<_> =
-            frames.iter().map(|(_, taken)| (Picture::I420(&taken.frame.picture), &*taken.settings)).collect();
+            frames.iter().map(|(_, taken)| (Picture::I420(&taken.frame.picture), taken.wish())).collect();
         let found = self.unpanicked(|| {
             let found = match pictures.as_slice() {
                 [(picture, settings)] => vec![detector.detect(*picture, settings)],

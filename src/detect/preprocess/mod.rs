@@ -5,18 +5,43 @@
 //! which its manifest says.
 
 mod colour;
+mod cubic;
 mod geometry;
 mod resize;
 
-use super::{Colour, DetectError, InputSpec, Picture};
+use super::{Colour, DetectError, InputSpec, Interpolation, Picture};
 use crate::media::{I420Frame, Plane};
 use colour::Normalise;
 
+pub use cubic::CubicResizer;
 pub use geometry::{Geometry, Mapping};
 pub use resize::Resizer;
 
 /// The longest side of a still image, in pixels.
 const MAX_IMAGE_SIDE: usize = 32_768;
+
+/// A plane to another size, as the model was judged with.
+#[derive(Debug)]
+enum Scale {
+    Linear(Resizer),
+    Cubic(CubicResizer),
+}
+
+impl Scale {
+    fn new(how: Interpolation, source: (usize, usize), target: (usize, usize)) -> Self {
+        match how {
+            Interpolation::Linear => Self::Linear(Resizer::new(source, target)),
+            Interpolation::Cubic => Self::Cubic(CubicResizer::new(source, target)),
+        }
+    }
+
+    fn resize(&mut self, plane: &[u8], out: &mut [u8]) {
+        match self {
+            Self::Linear(resizer) => resizer.resize(plane, out),
+            Self::Cubic(resizer) => resizer.resize(plane, out),
+        }
+    }
+}
 
 /// The tensor of one picture, `[1, 3, height, width]`, and the way back to its pixels.
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +69,9 @@ pub struct Preprocessor {
 struct Plan {
     source: (usize, usize),
     geometry: Geometry,
-    full: Resizer,
+    full: Scale,
     /// For the chroma planes of I420.
-    half: Option<Resizer>,
+    half: Option<Scale>,
     /// The planes at the size that they have in the input.
     resized: [Vec<u8>; 3],
     /// The planes of an image at its own size.
@@ -106,12 +131,13 @@ impl Plan {
             channel.fill(rule.apply(f32::from(spec.pad)));
         }
         let content = geometry.content;
-        let half = planar.then(|| Resizer::new((source.0.div_ceil(2), source.1.div_ceil(2)), content));
+        let scale = |from| Scale::new(spec.interpolation, from, content);
+        let half = planar.then(|| scale((source.0.div_ceil(2), source.1.div_ceil(2))));
         let buffer = |len: usize| [vec![0; len], vec![0; len], vec![0; len]];
         Self {
             source,
             geometry,
-            full: Resizer::new(source, content),
+            full: scale(source),
             half,
             resized: buffer(content.0 * content.1),
             split: buffer(if planar { 0 } else { source.0 * source.1 }),

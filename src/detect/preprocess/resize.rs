@@ -66,7 +66,8 @@ impl Split {
     }
 }
 
-fn positions(source: usize, target: usize) -> impl Iterator<Item = (i64, f32)> {
+/// For each target sample the source sample left of (or at) its centre, and how far behind that it lies.
+pub(super) fn positions(source: usize, target: usize) -> impl Iterator<Item = (i64, f32)> {
     // OpenCV divides twice, and rounds to float once: `1. / (dst / src)`.
     let scale = 1.0 / (target as f64 / source as f64);
     (0..target).map(move |at| {

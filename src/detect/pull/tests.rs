@@ -2,10 +2,14 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use std::io::Cursor;
 
-const MODEL: &[u8] = b"the bytes of a model";
+use super::wheel::{last_words, take_out};
+use digest::of as sha256;
 
-fn zipped(path: &str, bytes: &[u8]) -> Vec<u8> {
+pub(super) const MODEL: &[u8] = b"the bytes of a model";
+
+pub(super) fn zipped(path: &str, bytes: &[u8]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
     zip.start_file("other/file.txt", zip::write::SimpleFileOptions::default()).unwrap();
     zip.write_all(b"something else").unwrap();
@@ -15,12 +19,13 @@ fn zipped(path: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A manifest of a wheel that holds `MODEL`, and that wheel.
-fn of_wheel() -> (Manifest, Vec<u8>) {
+pub(super) fn of_wheel() -> (Manifest, Vec<u8>) {
     let wheel = zipped("some_faces/net.onnx", MODEL);
     let mut manifest = Manifest::shipped("face").unwrap().unwrap();
     manifest.source = Some(Source::Wheel(WheelSource {
         package: "some-faces".into(),
         version: "1.2".into(),
+        file: None,
         wheel_sha256: sha256(&wheel),
         path: "some_faces/net.onnx".into(),
         sha256: sha256(MODEL),
@@ -29,7 +34,7 @@ fn of_wheel() -> (Manifest, Vec<u8>) {
     (manifest, wheel)
 }
 
-fn of_repository(repository: String) -> Manifest {
+pub(super) fn of_repository(repository: String) -> Manifest {
     let mut manifest = Manifest::shipped("face").unwrap().unwrap();
     manifest.source = Some(Source::Repository(RepositorySource {
         repository,
@@ -41,7 +46,7 @@ fn of_repository(repository: String) -> Manifest {
 }
 
 /// A folder with these files in it.
-fn folder(files: &[(&str, &[u8])]) -> TempDir {
+pub(super) fn folder(files: &[(&str, &[u8])]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
         let path = folder.path().join(name);
@@ -51,14 +56,15 @@ fn folder(files: &[(&str, &[u8])]) -> TempDir {
     folder
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
+pub(super) fn names_in(folder: &Path) -> Vec<String> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 /// Pulls and returns what was reported.
 fn pulled(manifest: &Manifest, models: &Path, mirror: &Path) -> Result<Vec<Progress>, PullError> {
     let mut steps = Vec::new();
-    pull(manifest, models, Some(mirror), &mut |step| steps.push(step)).map(|path| {
+    let mirror = Mirror::Folder(mirror.to_owned());
+    pull(manifest, models, Some(&mirror), &mut |step| steps.push(step)).map(|path| {
         assert_eq!(path, models.join("face.onnx"));
         steps
     })
@@ -176,27 +182,22 @@ fn a_download_that_fails_is_told_what_to_change() {
     let mut steps = Vec::new();
     let error = pull_with("false".as_ref(), &manifest, models.path(), None, &mut |step| steps.push(step)).unwrap_err();
     assert!(matches!(&error, PullError::Download { what, .. } if what == "some-faces==1.2"), "{error}");
-    assert!(error.to_string().contains("--mirror DIR"), "{error}");
+    assert!(error.to_string().contains("--mirror DIR|URL"), "{error}");
     assert_eq!(steps, [Progress::Downloading("some-faces==1.2".into())]);
     let error = pull_with("true".as_ref(), &manifest, models.path(), None, &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("some_faces-1.2-*.whl"), "a pip that leaves no wheel: {error}");
 }
 
 #[test]
-fn a_file_of_a_repository_is_fetched_by_its_commit() {
-    if Command::new(PYTHON).arg("--version").output().is_err() {
-        println!("skipped: no {PYTHON} on this machine");
-        return;
+fn a_repository_whose_host_gives_no_raw_files_is_told_what_to_fetch_by_hand() {
+    let models = folder(&[]);
+    let manifest = of_repository("git@git.example.org:some/repository".into());
+    let error = pull(&manifest, models.path(), None, &mut |_| ()).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, PullError::ByHand { .. }), "{text}");
+    for part in ["folder/net.onnx", "git@git.example.org:some/repository", "0123abc", &sha256(MODEL), "face.onnx"] {
+        assert!(text.contains(part), "{part} in {text}");
     }
-    let repository = folder(&[("raw/0123abc/folder/net.onnx", MODEL)]);
-    let models = folder(&[]);
-    let manifest = of_repository(format!("file://{}", repository.path().display()));
-    let stored = pull(&manifest, models.path(), None, &mut |_| ()).unwrap();
-    assert_eq!(fs::read(stored).unwrap(), MODEL);
-    let gone = of_repository("file:///nonexistent".into());
-    let models = folder(&[]);
-    let error = pull(&gone, models.path(), None, &mut |_| ()).unwrap_err().to_string();
-    assert!(error.contains("file:///nonexistent/raw/0123abc/folder/net.onnx"), "{error}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ use super::cameras::{CameraConfig, CameraReport, Origin};
 use super::options::PipelineError;
 use super::parts::StreamOptions;
 use super::registry::Pipeline;
+use super::rules::Rules;
 use super::stream::Stream;
 use super::streams::{Place, StreamKind, Upstream};
 use super::video::lock;
@@ -45,6 +46,8 @@ pub(super) struct Camera {
     detect_health: CameraHealth,
     /// A fault of ours, while the camera is left alone for it.
     fault: Mutex<Option<String>>,
+    /// What holds where its configuration says nothing.
+    defaults: Rules,
     stop: CancellationToken,
     counted_restarts: AtomicU64,
 }
@@ -57,8 +60,6 @@ enum Next {
     Pause(String),
     /// Make a new stream too after a pause: the old one failed, for this reason.
     Renew(String),
-    /// Make a new stream too: another model is to look at it.
-    Remodel,
     /// Nothing: the camera is gone.
     Stop,
 }
@@ -83,6 +84,7 @@ impl Camera {
             health: CameraHealth::new(),
             detect_health: CameraHealth::new(),
             fault: Mutex::default(),
+            defaults: pipeline.config.stream.clone(),
             stop: pipeline.stop.child_token(),
             counted_restarts: AtomicU64::new(0),
         });
@@ -107,6 +109,7 @@ impl Camera {
         if let (Ok(priority), Ok(zone)) = (config.lane_priority(), config.lane_zone()) {
             place.stream.set_priority(priority);
             place.stream.set_zone(zone);
+            place.stream.set_rules(config.rules(&self.defaults));
         }
         self.config.send_if_modified(|now| {
             let other = *now != config;
@@ -175,10 +178,6 @@ impl Camera {
                     self.pause(why).await;
                     self.renew(&pipeline);
                 }
-                Next::Remodel => {
-                    pipeline.close_stream(&self.place(), "the camera's model was changed").await;
-                    self.renew(&pipeline);
-                }
                 Next::Stop => break,
             }
         }
@@ -216,7 +215,7 @@ impl Camera {
         let linger = Duration::from_millis(pipeline.config.on_demand_close_ms);
         let (mut config, mut viewers) = (self.config.subscribe(), place.viewers());
         let (mut unsupported, mut states) = (place.stream.unsupported(), self.health.states());
-        let started = config.borrow_and_update().clone();
+        let mut started = config.borrow_and_update().clone();
         let mut need = Need::default();
         let first = need.update(&started, *viewers.borrow_and_update(), linger, Instant::now());
         let (demand, wanted) = watch::channel(first);
@@ -254,8 +253,16 @@ impl Camera {
                 }
             }
             let now = config.borrow_and_update().clone();
-            if now.model != started.model {
-                return Next::Remodel;
+            // A cascade is a model; what it begins with is told to the stream that there is.
+            let cascade = |config: &CameraConfig| config.rules(&self.defaults).cascade().map(|cascade| cascade.key());
+            if now.model != started.model || cascade(&now) != cascade(&started) {
+                started.model.clone_from(&now.model);
+                started.cascade.clone_from(&now.cascade);
+                let (stream, model) = (Arc::clone(&place.stream), now.model.clone());
+                // Its viewers stay.
+                if tokio::task::spawn_blocking(move || stream.set_model(model)).await.is_err() {
+                    return Next::Renew("an internal fault ended the change of the model".to_owned());
+                }
             }
             if !same_sources(&now, &started) {
                 return Next::Restart;
@@ -322,14 +329,16 @@ fn open_place(pipeline: &Pipeline, name: &str, config: &CameraConfig) -> Result<
         return Err(PipelineError::NameTaken(name.to_owned()));
     }
     let bad = |reason| PipelineError::BadCamera { name: name.to_owned(), reason };
+    let rules = config.rules(&pipeline.config.stream);
     let lane = LaneOptions {
-        // Another model has thresholds of its own.
-        settings: config.model.is_none().then(|| pipeline.settings.clone()),
+        // The model's own, until somebody chooses others.
+        settings: None,
         model: config.model.clone(),
         priority: config.lane_priority().map_err(bad)?,
         zone: config.lane_zone().map_err(bad)?,
+        ..LaneOptions::default()
     };
-    let stream = pipeline.make_stream(name, upstream.keyframe_request(), lane, options)?;
+    let stream = pipeline.make_stream(name, upstream.keyframe_request(), lane, options, rules)?;
     let place = Place::new(stream, StreamKind::Camera, config.mode, upstream);
     pipeline.streams.insert(&place, None)?;
     Ok(place)

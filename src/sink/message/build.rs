@@ -4,30 +4,52 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use super::{
-    ConfigAck, DetectionsMessage, DetectorStages, DrawnBox, ErrorMessage, FrameMessage, LedgerStages, MessageError,
-    MessageId, Object, PingMessage, Pong, SchemaVersion, ServerMessage, StreamConfig,
+    ConfigAck, CrossDirection, DetectionsMessage, DetectorStages, DrawnBox, ErrorMessage, Event, EventKind,
+    FrameMessage, LedgerStages, MessageError, MessageId, Object, PingMessage, Point, Pong, SchemaVersion,
+    ServerMessage, StreamConfig,
 };
-use crate::media::{BBox, Detection, DetectionTimes, Detections, FrameLedger, Mark, RtpTimestamp};
+use crate::media::{
+    BBox, Detection, DetectionTimes, Detections, Direction, FrameLedger, KeyPoint, Mark, RegionEvent, RegionEventKind,
+    RtpTimestamp,
+};
 
 /// The longest message that is sent, in bytes. WebRTC's default limit is 65,536 (RFC 8841 §6.1).
 pub const MAX_SERVER_MESSAGE_BYTES: usize = 60_000;
 
 impl ServerMessage<'_> {
-    /// The JSON text, of at most [`MAX_SERVER_MESSAGE_BYTES`]: a longer list of objects or boxes loses its end, and the
-    /// message says so in `omitted`.
+    /// The JSON text, of at most [`MAX_SERVER_MESSAGE_BYTES`]: in a longer list the last objects or boxes lose their key points
+    /// and outlines; if that is not enough, the list loses its end, and the message says so in `omitted`.
     #[must_use]
     pub fn to_json(mut self) -> String {
         loop {
             // These types have no maps and no fallible parts: serialising them cannot fail.
             let text = serde_json::to_string(&self).unwrap_or_default();
-            let (listed, omitted) = match &mut self {
-                Self::Detections(message) => (message.detections.len(), &mut message.omitted),
-                Self::Frame(message) => (message.boxes.len(), &mut message.omitted),
+            let listed = match &self {
+                Self::Detections(message) => message.detections.len(),
+                Self::Frame(message) => message.boxes.len(),
                 Self::ConfigAck(_) | Self::Error(_) | Self::Pong(_) => return text,
             };
-            if text.len() <= MAX_SERVER_MESSAGE_BYTES || listed == 0 {
+            if text.len() <= MAX_SERVER_MESSAGE_BYTES {
                 return text;
             }
+            if listed == 0 {
+                // Names of classes have any length.
+                if let Self::Detections(message) = &mut self
+                    && !message.events.is_empty()
+                {
+                    message.events.truncate(message.events.len() / 2);
+                    continue;
+                }
+                return text;
+            }
+            if self.drop_shapes(text.len()) {
+                continue;
+            }
+            let (Self::Detections(DetectionsMessage { omitted, .. }) | Self::Frame(FrameMessage { omitted, .. })) =
+                &mut self
+            else {
+                return text;
+            };
             // In proportion, and at least one: names differ in length, so it may take a second round.
             let keep = (listed * MAX_SERVER_MESSAGE_BYTES / text.len()).min(listed - 1);
             *omitted = omitted.saturating_add(u32::try_from(listed - keep).unwrap_or(u32::MAX));
@@ -37,6 +59,30 @@ impl ServerMessage<'_> {
                 Self::ConfigAck(_) | Self::Error(_) | Self::Pong(_) => {}
             }
         }
+    }
+}
+
+impl ServerMessage<'_> {
+    /// Takes key points and outlines from the last objects or boxes, in proportion to how much too long the message is;
+    /// `false` when none had any.
+    fn drop_shapes(&mut self, length: usize) -> bool {
+        type Shape<'b> = (&'b mut Option<Vec<Point>>, &'b mut Option<Vec<[f32; 2]>>);
+        let mut shapes: Vec<Shape<'_>> = match self {
+            Self::Detections(message) => {
+                message.detections.iter_mut().map(|object| (&mut object.keypoints, &mut object.mask)).collect()
+            }
+            Self::Frame(message) => {
+                message.boxes.iter_mut().map(|drawn| (&mut drawn.keypoints, &mut drawn.mask)).collect()
+            }
+            Self::ConfigAck(_) | Self::Error(_) | Self::Pong(_) => return false,
+        };
+        shapes.retain(|(points, mask)| points.is_some() || mask.is_some());
+        let Some(most) = shapes.len().checked_sub(1) else { return false };
+        let keep = (shapes.len() * MAX_SERVER_MESSAGE_BYTES / length.max(1)).min(most);
+        for (points, mask) in shapes.into_iter().skip(keep) {
+            (*points, *mask) = (None, None);
+        }
+        true
     }
 }
 
@@ -56,6 +102,7 @@ impl<'a> DetectionsMessage<'a> {
             model: Cow::Borrowed(&result.model),
             detections: result.items.iter().filter_map(Object::new).collect(),
             omitted: 0,
+            events: result.events.iter().map(Event::new).collect(),
             processing_time_ms: milliseconds(result.times.processing()),
             stages_ms: DetectorStages::new(&result.times),
         }
@@ -76,8 +123,34 @@ impl<'a> Object<'a> {
             class_id: detection.class_id,
             class_name: Cow::Borrowed(&detection.class_name),
             track_id: detection.track_id,
+            parent: detection.parent,
             velocity: detection.velocity.and_then(|[x, y]| Some([tenths(x)?, tenths(y)?])),
+            keypoints: points(detection),
+            mask: mask(detection),
         })
+    }
+}
+
+impl<'a> Event<'a> {
+    fn new(event: &'a RegionEvent) -> Self {
+        Self {
+            kind: match event.kind {
+                RegionEventKind::Enter => EventKind::Enter,
+                RegionEventKind::Leave => EventKind::Leave,
+                RegionEventKind::Cross => EventKind::Cross,
+                RegionEventKind::Dwell => EventKind::Dwell,
+            },
+            region: Cow::Borrowed(&event.region),
+            track_id: event.track_id,
+            class_name: Cow::Borrowed(&event.class_name),
+            direction: event.direction.map(|direction| match direction {
+                Direction::LeftToRight => CrossDirection::LeftToRight,
+                Direction::RightToLeft => CrossDirection::RightToLeft,
+            }),
+            // JSON cannot say a number that is none; a duration is never one.
+            dwell_s: event.dwell_s.map(|dwell_s| (f64::from(dwell_s) * 100.0).round() / 100.0),
+            count: event.count,
+        }
     }
 }
 
@@ -134,6 +207,8 @@ impl DrawnBox {
             class_id: detection.class_id,
             track_id: detection.track_id,
             confidence: score(detection.confidence)?,
+            keypoints: points(detection),
+            mask: mask(detection),
         })
     }
 }
@@ -209,6 +284,23 @@ fn corners(bbox: &BBox) -> Option<[f32; 4]> {
     Some([tenths(bbox.x1)?, tenths(bbox.y1)?, tenths(bbox.x2)?, tenths(bbox.y2)?])
 }
 
+/// The key points; none at all if one is not a number, as each is known by its place in the list.
+fn points(detection: &Detection) -> Option<Vec<Point>> {
+    let point = |point: &KeyPoint| {
+        let (x, y) = (tenths(point.x)?, tenths(point.y)?);
+        Some(match point.confidence.and_then(score) {
+            Some(confidence) => Point::Rated([x, y, confidence]),
+            None => Point::Plain([x, y]),
+        })
+    };
+    detection.keypoints.as_ref().and_then(|points| points.iter().map(point).collect())
+}
+
+fn mask(detection: &Detection) -> Option<Vec<[f32; 2]>> {
+    let corners = detection.mask.as_ref()?;
+    corners.iter().map(|[x, y]| Some([tenths(*x)?, tenths(*y)?])).collect()
+}
+
 /// To 0.0001, inside 0 to 1; `None` for what is not a number.
 fn score(value: f32) -> Option<f32> {
     value.is_finite().then(|| (f64::from(value).clamp(0.0, 1.0) * 1e4).round() / 1e4 + 0.0).map(narrow)
@@ -263,6 +355,8 @@ mod tests {
             height: 480,
             model: "face".into(),
             items,
+            veiled: Vec::new(),
+            events: Vec::new(),
             times: DetectionTimes {
                 detect_queue: Duration::from_micros(104),
                 preprocess: Duration::from_micros(1006),
@@ -353,6 +447,56 @@ mod tests {
         assert_eq!(u64::try_from(kept).unwrap() + sent["omitted"].as_u64().unwrap(), 1000);
     }
 
+    #[test]
+    fn key_points_and_outlines_travel_to_a_tenth_of_a_pixel_in_both_messages() {
+        let mut item = detection(BBox::new(0.0, 0.0, 10.0, 10.0), 0.5);
+        let point = |x, y, confidence| KeyPoint { x, y, confidence };
+        item.keypoints = Some([point(1.234, -5.678, Some(0.123_45)), point(2.0, 3.0, None)].into());
+        item.mask = Some([[0.04, 0.06], [10.0, 0.0], [5.0, 9.99]].into());
+        let result = result(vec![item]);
+        let sent = value(&DetectionsMessage::new("cam", &result).to_json());
+        let expected = (json!([[1.2, -5.7, 0.1235], [2.0, 3.0]]), json!([[0.0, 0.1], [10.0, 0.0], [5.0, 10.0]]));
+        assert_eq!((sent["detections"][0]["keypoints"].clone(), sent["detections"][0]["mask"].clone()), expected);
+        let now = Instant::now();
+        let (stamp, ledger) = (RtpTimestamp::default(), FrameLedger::arrived(now, now));
+        let frame = FrameMessage::new("cam", 0, stamp, &ledger, &result.items, Some(&result));
+        let sent = value(&frame.to_json());
+        assert_eq!((sent["boxes"][0]["keypoints"].clone(), sent["boxes"][0]["mask"].clone()), expected);
+    }
+
+    #[test]
+    fn a_shape_that_is_not_all_numbers_is_left_out_and_the_object_stays() {
+        let mut item = detection(BBox::new(0.0, 0.0, 10.0, 10.0), 0.5);
+        item.keypoints = Some([KeyPoint { x: f32::NAN, y: 1.0, confidence: None }].into());
+        item.mask = Some([[f32::INFINITY, 0.0]].into());
+        let sent = value(&DetectionsMessage::new("cam", &result(vec![item])).to_json());
+        let object = &sent["detections"][0];
+        assert!(object.is_object() && object.get("keypoints").is_none() && object.get("mask").is_none(), "{object}");
+    }
+
+    #[test]
+    fn outlines_give_way_before_objects_do() {
+        let mut item = detection(BBox::new(1234.5, 1234.5, 1334.5, 1334.5), 0.9876);
+        item.mask = Some(vec![[1234.5, 1234.5]; 64].into());
+        let sent = |count| {
+            let text = DetectionsMessage::new("cam", &result(vec![item.clone(); count])).to_json();
+            assert!(text.len() <= MAX_SERVER_MESSAGE_BYTES);
+            value(&text)
+        };
+        let shaped = |sent: &Value| {
+            sent["detections"].as_array().unwrap().iter().filter(|object| object.get("mask").is_some()).count()
+        };
+        let few = sent(20);
+        assert_eq!(shaped(&few), 20);
+        let many = sent(200);
+        assert_eq!(many["detections"].as_array().unwrap().len(), 200, "every object is there");
+        assert!(
+            (1..60).contains(&shaped(&many)) && many["detections"][0].get("mask").is_some(),
+            "the best keep theirs"
+        );
+        assert!(sent(1000)["omitted"].as_u64().unwrap() > 0);
+    }
+
     proptest! {
         #[test]
         fn any_floats_give_messages_that_read_back_the_same(
@@ -360,6 +504,8 @@ mod tests {
         ) {
             let mut item = detection(BBox::new(edges[0], edges[1], edges[2], edges[3]), confidence);
             item.velocity = Some([velocity, 1.0]);
+            item.keypoints = Some([KeyPoint { x: edges[0], y: velocity, confidence: Some(confidence) }].into());
+            item.mask = Some([[edges[1], edges[2]]; 3].into());
             let result = result(vec![item]);
             let message = ServerMessage::Detections(DetectionsMessage::new("cam", &result));
             let text = message.clone().to_json();

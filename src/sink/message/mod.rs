@@ -60,6 +60,9 @@ pub struct DetectionsMessage<'a> {
     /// How many objects were left out because the message would have been too long; absent when none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted: u32,
+    /// What happened at the stream's zones and lines since the message before; absent when nothing did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event<'a>>,
     /// What the frame cost the detector: pre-processing, inference and post-processing, in milliseconds.
     pub processing_time_ms: f64,
     /// The detector's stages, in milliseconds.
@@ -81,9 +84,74 @@ pub struct Object<'a> {
     /// The tracker's name for the object, stable while it is followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub track_id: Option<u64>,
+    /// Of what the second model of a cascade found: the `track_id` of the object in which it was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u64>,
     /// The motion of the box's centre `[vx, vy]`, in pixels per second, to 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub velocity: Option<[f32; 2]>,
+    /// The object's points in the model's order: five landmarks of a face, 17 of a body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keypoints: Option<Vec<Point>>,
+    /// The object's outline, a closed polygon of `[x, y]` in pixels of the frame, to 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Vec<[f32; 2]>>,
+}
+
+/// A point of an object, in pixels of the frame, to 0.1; it may lie outside the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Point {
+    /// `[x, y, confidence]`: how sure the model is that the point can be seen, 0 to 1, to 0.0001.
+    Rated([f32; 3]),
+    /// `[x, y]`, from a model that does not say.
+    Plain([f32; 2]),
+}
+
+/// What can happen at a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// An object came into a zone.
+    Enter,
+    /// It left the zone, or has not been seen for a while.
+    Leave,
+    /// It crossed a line.
+    Cross,
+    /// It has been in a zone for the time that was asked for.
+    Dwell,
+}
+
+/// Which way a line was crossed, as seen by who stands at its first point and looks at its second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CrossDirection {
+    /// From the left-hand side to the right-hand one.
+    LeftToRight,
+    /// The other way.
+    RightToLeft,
+}
+
+/// Something that happened at a region.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Event<'a> {
+    /// What.
+    pub kind: EventKind,
+    /// The region's name.
+    pub region: Cow<'a, str>,
+    /// The tracker's name for the object.
+    pub track_id: u64,
+    /// Its class.
+    pub class_name: Cow<'a, str>,
+    /// Which way, for `cross`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<CrossDirection>,
+    /// For how long it was inside, in seconds, for `leave` and `dwell`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dwell_s: Option<f64>,
+    /// How many are inside after an `enter` or a `leave`; how many have crossed in this direction with this `cross`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
 }
 
 /// The detector's stages, in milliseconds.
@@ -131,7 +199,7 @@ pub struct FrameMessage<'a> {
 }
 
 /// One box in a `frame` message.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DrawnBox {
     /// `[x1, y1, x2, y2]` in pixels of the source's frame, to 0.1.
     pub bbox: [f32; 4],
@@ -143,6 +211,12 @@ pub struct DrawnBox {
     /// The model's score, to 0.0001.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub confidence: f32,
+    /// The object's points as drawn, in pixels of the source's frame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keypoints: Option<Vec<Point>>,
+    /// The object's outline as drawn, a closed polygon of `[x, y]` in pixels of the source's frame, to 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Vec<[f32; 2]>>,
 }
 
 /// The contiguous stages of a frame's way through the server, in milliseconds. A stage that the frame did not pass is

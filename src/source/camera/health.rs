@@ -71,7 +71,8 @@ pub struct CameraStatus {
     /// Milliseconds since the last picture; absent before the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since_last_frame_ms: Option<u64>,
-    /// Milliseconds until the next attempt, while waiting for one.
+    /// Milliseconds until the address is tried again, while waiting for that: by the next attempt, or by the probe that a
+    /// watched camera gets twice a second; 0 during a probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_in_ms: Option<u64>,
     /// What the user should know about the stream, for example that its audio is not passed on.

@@ -76,6 +76,7 @@ enum Phase {
         seldom: bool,
     },
     Probing {
+        since: Instant,
         retry_at: Instant,
     },
     Connecting,
@@ -126,10 +127,24 @@ impl Supervisor {
         self.restarts
     }
 
-    /// When the next attempt is due, while waiting for one.
+    /// When the address is tried again, by an attempt or by a probe, while waiting for that; a time that is over during a
+    /// probe.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Waiting { retry_at, .. } | Phase::Probing { retry_at } => Some(retry_at),
+            Phase::Waiting { retry_at, .. } => {
+                Some(self.probe_at().map_or(retry_at, |probe_at| probe_at.min(retry_at)))
+            }
+            Phase::Probing { since, .. } => Some(since),
+            _ => None,
+        }
+    }
+
+    /// When the next probe is due, where it is probed.
+    fn probe_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Waiting { since, probed, seldom: false, .. } if self.demand.watched => {
+                Some(probed.unwrap_or(since) + PROBE_INTERVAL)
+            }
             _ => None,
         }
     }
@@ -149,7 +164,7 @@ impl Supervisor {
 
     /// The probe's connection stood, or did not.
     pub(super) fn on_probe(&mut self, reached: bool, now: Instant) {
-        if let Phase::Probing { retry_at } = self.phase {
+        if let Phase::Probing { retry_at, .. } = self.phase {
             let retry_at = if reached { now } else { retry_at };
             self.phase = Phase::Waiting { since: now, retry_at, probed: Some(now), seldom: false };
         }
@@ -218,16 +233,12 @@ impl Supervisor {
                 }
                 Step::Connect
             }
-            Phase::Waiting { since, retry_at, probed, seldom } => {
-                if !self.demand.watched || seldom {
-                    return Step::Wait(Some(retry_at));
-                }
-                let probe_at = probed.unwrap_or(since) + PROBE_INTERVAL;
-                if probe_at <= now {
-                    self.phase = Phase::Probing { retry_at };
+            Phase::Waiting { retry_at, .. } => {
+                if self.probe_at().is_some_and(|probe_at| probe_at <= now) {
+                    self.phase = Phase::Probing { since: now, retry_at };
                     return Step::Probe;
                 }
-                Step::Wait(Some(probe_at.min(retry_at)))
+                Step::Wait(self.retry_at())
             }
             Phase::Open { since, last_frame } => {
                 let (begin, limit) = last_frame.map_or((since, FIRST_PICTURE), |last| (last, SILENCE));
@@ -360,13 +371,16 @@ mod tests {
         }
         now += MS * 10_000;
         assert!(steps(&mut supervisor, now).1.unwrap() - now > MS * 10_000);
+        assert!(supervisor.retry_at().unwrap() - now > MS * 10_000);
         supervisor.on_demand(demand(true, true), now);
         for _ in 0..10 {
             assert_eq!(steps(&mut supervisor, now).0, [Step::Probe]);
+            assert_eq!(supervisor.retry_at(), Some(now), "what is told is what happens");
             now += MS * 3;
             supervisor.on_probe(false, now);
             let (none, until) = steps(&mut supervisor, now);
             assert_eq!((none, until), (vec![], Some(now + PROBE_INTERVAL)));
+            assert_eq!(supervisor.retry_at(), until);
             now = until.unwrap();
         }
         steps(&mut supervisor, now);
@@ -470,7 +484,7 @@ mod tests {
         #[test]
         fn whatever_happens_it_goes_on(inputs in prop::collection::vec(input(), 1..120), seed in any::<u64>()) {
             let mut now = Instant::now();
-            let mut wanted = true;
+            let (mut wanted, mut least) = (true, SHORTEST_WAIT);
             let mut supervisor = Supervisor::new(demand(true, false), seed, now);
             #[derive(Clone, Copy, Debug, PartialEq)]
             enum Link { None, Probing, Connecting, Open }
@@ -480,6 +494,8 @@ mod tests {
                 match input {
                     Input::Demand(open, watched) => {
                         wanted = open;
+                        // While somebody watches, a probe comes before the attempt.
+                        least = if watched { PROBE_INTERVAL } else { SHORTEST_WAIT };
                         supervisor.on_demand(demand(open, watched), now);
                     }
                     Input::Probe(reached) if link == Link::Probing => {
@@ -496,7 +512,7 @@ mod tests {
                         supervisor.on_failed(failure, now);
                         if wanted {
                             let wait = supervisor.retry_at().unwrap() - now;
-                            prop_assert!(SHORTEST_WAIT <= wait && wait <= LONGEST_WAIT);
+                            prop_assert!(least <= wait && wait <= LONGEST_WAIT);
                         }
                     }
                     Input::Refused => { supervisor.on_refused(now); }

@@ -148,6 +148,11 @@ impl H264File {
         self.movie.units.iter().map(|unit| self.read(unit))
     }
 
+    /// When the pictures are shown, 90 kHz, in decoding order, without a look at their data.
+    pub fn timestamps(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
+        self.movie.units.iter().map(|unit| unit.rtp_timestamp)
+    }
+
     /// One access unit by its place in decoding order.
     #[must_use]
     pub fn unit(&self, place: usize) -> Option<FileUnit> {

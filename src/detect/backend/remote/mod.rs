@@ -23,7 +23,7 @@ use tonic::{Code, Request, Status};
 use super::{RemoteCounts, RemoteOptions};
 use crate::detect::heads::{Graph, Output};
 use crate::detect::lane::lock;
-use crate::detect::{DetectError, Stopper};
+use crate::detect::{DetectError, Layout, Stopper};
 use values::Values;
 use wire::{
     InferTensor, ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
@@ -342,6 +342,14 @@ impl RemoteSession {
     #[must_use]
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Checks that nothing but what the wire carries is needed; see [`values::check`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn set_layout(&mut self, layout: Option<Layout>) -> Result<(), String> {
+        values::check(&self.graph, layout)
     }
 
     /// Runs the network on `tensor`, `[n, 3, height, width]`, and hands its outputs to `read`. Returns what `read` returns, and

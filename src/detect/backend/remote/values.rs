@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::wire::{ModelInferResponse, ModelMetadataResponse, TensorMetadata};
+use crate::detect::Layout;
 use crate::detect::heads::{Graph, Port};
 
 /// One output of a run: sides and values.
@@ -37,11 +38,28 @@ fn port(tensor: &TensorMetadata) -> Port {
     let kind = match tensor.datatype.as_str() {
         "FP32" => "f32".to_owned(),
         "FP16" => "f16".to_owned(),
+        "FP64" => "f64".to_owned(),
         "UINT8" => "u8".to_owned(),
+        "INT32" => "i32".to_owned(),
+        "INT64" => "i64".to_owned(),
         other => other.to_lowercase(),
     };
     let shape = tensor.shape.iter().map(|&side| usize::try_from(side).ok()).collect();
     Port { name: tensor.name.clone(), kind, shape }
+}
+
+/// Checks that a model takes one tensor of pictures, and gives what can be read here; nothing else is put on the wire.
+///
+/// # Errors
+/// Says what is expected of a model on a server.
+pub fn check(graph: &Graph, layout: Option<Layout>) -> Result<(), String> {
+    let image = graph.image_input(layout)?;
+    let plain = layout.or(image.layout) != Some(Layout::Nhwc) && graph.inputs.len() == 1;
+    let floats = graph.inputs.iter().chain(&graph.outputs).all(|port| port.kind == "f32");
+    if plain && floats {
+        return Ok(());
+    }
+    Err("of a model on a server one input f32[n,3,height,width] is expected, and outputs of f32".to_owned())
 }
 
 /// The outputs in the graph's order.
@@ -142,7 +160,34 @@ mod tests {
         };
         let graph = graph(&metadata);
         assert_eq!(graph.inputs[0].shape, [None, Some(3), Some(640), Some(640)]);
-        assert_eq!((graph.inputs[0].kind.as_str(), graph.outputs[0].kind.as_str()), ("f32", "int64"));
+        assert_eq!((graph.inputs[0].kind.as_str(), graph.outputs[0].kind.as_str()), ("f32", "i64"));
+    }
+
+    #[test]
+    fn a_model_that_needs_what_the_wire_does_not_carry_is_refused() {
+        let tensor = |name: &str, datatype: &str, shape: &[i64]| TensorMetadata {
+            name: name.into(),
+            datatype: datatype.into(),
+            shape: shape.into(),
+        };
+        let planes = || tensor("images", "FP32", &[-1, 3, 64, 64]);
+        let said = |inputs: Vec<TensorMetadata>, output: &str, layout| {
+            let outputs = vec![tensor("out", output, &[-1, 84, 6])];
+            check(&graph(&ModelMetadataResponse { inputs, outputs }), layout)
+        };
+        assert_eq!(said(vec![planes()], "FP32", None), Ok(()));
+        let size = tensor("orig_target_sizes", "INT64", &[-1, 2]);
+        for (inputs, output, layout) in [
+            (vec![tensor("images", "FP32", &[1, 64, 64, 3])], "FP32", None),
+            (vec![tensor("images", "FP32", &[1, -1, -1, -1])], "FP32", Some(Layout::Nhwc)),
+            (vec![tensor("images", "FP16", &[1, 3, 64, 64])], "FP32", None),
+            (vec![tensor("images", "UINT8", &[1, 3, 64, 64])], "FP32", None),
+            (vec![planes(), size], "FP32", None),
+            (vec![planes()], "FP16", None),
+        ] {
+            let error = said(inputs, output, layout).unwrap_err();
+            assert!(error.contains("on a server"), "{error}");
+        }
     }
 
     proptest! {

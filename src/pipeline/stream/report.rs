@@ -1,0 +1,84 @@
+//! How a stream is doing, put together from what its parts count.
+
+use std::sync::atomic::Ordering;
+
+use super::Stream;
+use crate::detect::SamplingCounts;
+use crate::pipeline::status::{PrivacyStatus, SamplingStatus, StageStatus, StreamStatus};
+use crate::pipeline::sub_stream::SubStream;
+use crate::pipeline::video::lock;
+
+impl Stream {
+    /// How it is doing.
+    #[must_use]
+    pub fn status(&self) -> StreamStatus {
+        let seen = self.shared.metrics.snapshot();
+        let size = self.shared.last.load().as_ref().map(|last| (last.picture.width(), last.picture.height()));
+        let sub = lock(&self.sub).clone();
+        let skipped_there = sub.as_ref().map_or(0, |sub| sub.lane().counters().skipped);
+        let lane = self.lane.load();
+        let mut counts = lane.sampled();
+        if let Some(sub) = &sub {
+            counts.add(&sub.lane().sampled());
+        }
+        let mut regions = lane.region_counts();
+        for (name, count) in sub.iter().flat_map(|sub| sub.lane().region_counts()) {
+            regions.entry(name).and_modify(|known| known.add(&count)).or_insert(count);
+        }
+        StreamStatus {
+            name: self.shared.name.to_string(),
+            width: size.map(|size| size.0),
+            height: size.map(|size| size.1),
+            uptime_s: self.started.elapsed().as_secs_f64(),
+            viewers: self.shared.fanout.viewers(),
+            fps: seen.fps,
+            input_fps: seen.input_fps,
+            detection_fps: seen.detection_fps,
+            frames_in: seen.frames_in,
+            frames_decoded: seen.decoded,
+            frames_out: seen.processed,
+            encodes: seen.encodes,
+            detections: seen.detections,
+            detector_skipped: self.skipped.load(Ordering::Relaxed) + lane.counters().skipped + skipped_there,
+            regions,
+            privacy: self.privacy_status(),
+            cascade: self.stages(&counts, sub.as_deref()),
+            sampling: SamplingStatus { sampling: lane.sampling(), counts },
+            dropped: seen.dropped.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+            bridged_viewers: self.shared.fanout.demand().plain,
+            video: self.shared.ingress.video(),
+            no_signal: self.shared.no_signal.load().as_deref().cloned(),
+            clock: self.shared.ingress.skew(),
+            config: self.config(),
+        }
+    }
+
+    /// The stages of its cascade.
+    fn stages(&self, counts: &SamplingCounts, sub: Option<&SubStream>) -> Vec<StageStatus> {
+        let Some(cascade) = self.shared.rules.load().cascade() else { return Vec::new() };
+        let mut passes = self.lane.load().passes();
+        let there = sub.map(|sub| sub.lane().passes()).unwrap_or_default();
+        passes.resize(passes.len().max(there.len()), (0, 0));
+        for (here, there) in passes.iter_mut().zip(there) {
+            *here = (here.0 + there.0, here.1 + there.1);
+        }
+        let first = cascade.sampling.map(|sampling| StageStatus {
+            stage: sampling.mode().to_owned(),
+            looked: counts.offered,
+            passed: counts.sampled,
+        });
+        let passes = passes.into_iter().chain(std::iter::repeat((0, 0)));
+        let models = cascade.models().zip(passes).map(|(model, (looked, passed))| StageStatus {
+            stage: model.to_owned(),
+            looked,
+            passed,
+        });
+        first.into_iter().chain(models).collect()
+    }
+
+    fn privacy_status(&self) -> Option<PrivacyStatus> {
+        let on = self.shared.privacy.load().is_on();
+        let why = self.shared.all_hidden.load().as_deref().copied();
+        on.then(|| PrivacyStatus { hides: if why.is_some() { "all" } else { "parts" }, why })
+    }
+}
