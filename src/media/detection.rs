@@ -69,6 +69,14 @@ impl BBox {
         }
     }
 
+    /// The box to a tenth of a pixel, which is what messages tell of it.
+    #[must_use]
+    pub fn in_tenths(&self) -> Self {
+        #[allow(clippy::cast_possible_truncation)] // it came from an f32
+        let tenths = |edge: f32| ((f64::from(edge) * 10.0).round() / 10.0) as f32;
+        Self { x1: tenths(self.x1), y1: tenths(self.y1), x2: tenths(self.x2), y2: tenths(self.y2) }
+    }
+
     /// Whether every edge is a number. Models fed with garbage answer with NaN and infinity.
     #[must_use]
     pub fn is_finite(&self) -> bool {
@@ -191,6 +199,13 @@ mod tests {
     fn empty_boxes_do_not_overlap() {
         let empty = BBox::new(5.0, 5.0, 5.0, 5.0);
         assert!(empty.iou(&empty).abs() < f32::EPSILON);
+    }
+
+    #[test]
+    fn a_box_in_tenths_is_what_the_message_says() {
+        let told = BBox::new(25.96, 0.04, 100.05, 33.333).in_tenths();
+        assert_eq!(told, BBox::new(26.0, 0.0, 100.1, 33.3));
+        assert_eq!(told.in_tenths(), told);
     }
 
     fn any_box() -> impl Strategy<Value = BBox> {

@@ -278,7 +278,9 @@ impl Video {
     /// Draws and sends a frame to the viewers of the annotated video, with the boxes that are chosen for it.
     fn show(&mut self, mut frame: Frame, choose: impl FnOnce(&mut Boxes, &Shared, &Frame) -> Chosen) {
         frame.ledger.mark(Mark::RenderStarted);
-        let (boxes, result) = choose(&mut self.boxes, &self.shared, &frame);
+        let (mut boxes, result) = choose(&mut self.boxes, &self.shared, &frame);
+        // What is drawn is what is said, to the pixel: 25.96 is told as 26.0, and its edge must not stand at 25.
+        boxes.iter_mut().for_each(|item| item.bbox = item.bbox.in_tenths());
         self.hide(&mut frame, &boxes);
         if !boxes.is_empty() {
             self.annotator.draw(Arc::make_mut(&mut frame.picture), &boxes);
