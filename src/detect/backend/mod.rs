@@ -51,6 +51,7 @@ pub struct RemoteCounts {
 }
 
 /// A network, wherever it runs, for one thread at a time.
+#[cfg_attr(not(feature = "remote"), allow(clippy::large_enum_variant))] // nothing is there in such a build
 pub enum Network {
     /// In this process.
     Here(Session),
