@@ -118,8 +118,8 @@ impl Entry {
 }
 
 impl Pools {
-    /// Starts the threads, `config.workers` or one for every two cores (with a server, as many as requests), with `default` for all streams that do not name
-    /// another. Its detectors are made here, so that a model that cannot be used is refused now.
+    /// Starts the threads, `config.workers` or one for every two cores (with a server, as many as requests), with `default` for
+    /// all streams that do not name another. Its detectors are made here, so that a model that cannot be used is refused now.
     ///
     /// # Errors
     /// [`DetectError`] of the detectors; [`DetectError::Thread`] when the system gives no thread.
