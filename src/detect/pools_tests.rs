@@ -434,7 +434,9 @@ fn the_turns_go_by_the_priority_which_may_change() {
         }
         of_low
     };
-    assert_eq!(turns(40), 10);
+    // The thread may begin with the frame that waits, before the next two are there: a turn more or less is none of the share's.
+    let before = turns(40);
+    assert!((9..=12).contains(&before), "{before}");
     low.set_priority(Priority::HIGHEST);
     let after = turns(40);
     assert!((17..=21).contains(&after), "{after}");
