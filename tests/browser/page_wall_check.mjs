@@ -171,7 +171,11 @@ const checks = {
     streams.list = sampleStreams(2);
     streams.find('front-door').config = { url: ADDRESS, transport: 'tcp', mode: 'annotated', priority: 1, on_demand: false };
     const page = await open('/#/streams');
-    const edit = () => page.getByRole('button', { name: 'Edit front-door' }).click();
+    const edit = async () => {
+      await page.getByRole('button', { name: 'Edit front-door' }).click();
+      // It asks the server first.
+      await page.locator('#camera-dialog').waitFor();
+    };
     const save = async () => {
       await page.locator('#camera-save').click();
       await page.locator('#camera-dialog').waitFor({ state: 'hidden' });
