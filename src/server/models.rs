@@ -22,6 +22,10 @@ use crate::pipeline::{ModelState, ModelStatus, ModelUpload, PipelineError};
 /// How long a sender may be silent.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// As much is read of a body that is refused, and for as long.
+const DISCARDED: usize = 16 << 20;
+const DISCARDING: Duration = Duration::from_secs(2);
+
 /// What is gathered before it is written.
 const PIECE: usize = 1 << 20;
 
@@ -52,6 +56,7 @@ pub(super) async fn replace(
     let limit = app.max_model;
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > limit) {
+        discard(request.into_body()).await;
         return Err(too_large(limit));
     }
     // Each may fill the disk by as much as one may have.
@@ -69,6 +74,22 @@ pub(super) async fn replace(
     done.await.unwrap_or_else(|error| Err(ApiError::fault(format!("the model could not be replaced: {error}"))))?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(model(&app, &name).await?)).into_response())
+}
+
+/// Takes in what a client is sending already, within bounds: one that finds the connection closed while it sends reports a broken
+/// pipe, and not the answer.
+async fn discard(body: Body) {
+    let mut pieces = pin!(body.into_data_stream());
+    let mut left = DISCARDED;
+    let reading = async {
+        while let Some(Ok(piece)) = pieces.next().await {
+            left = left.saturating_sub(piece.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = timeout(DISCARDING, reading).await;
 }
 
 /// The body into the file, within the bounds of size and patience.
