@@ -195,18 +195,21 @@ fn names_of_classes_are_read_in_every_way_of_writing_them() {
     }
 }
 
+/// Sides are nothing or a hundredth of a pixel and more: of a side much smaller than its place, what doubles keep is not enough
+/// for the eleven digits that are asked for below.
 fn a_rect() -> impl Strategy<Value = Rect> {
-    (0.0..90.0f64, 0.0..90.0f64, 0.0..40.0f64, 0.0..40.0f64).prop_map(|(x, y, w, h)| Rect { x, y, w, h })
+    let side = || prop_oneof![1 => Just(0.0f64), 9 => 0.01..40.0f64];
+    (0.0..90.0f64, 0.0..90.0f64, side(), side()).prop_map(|(x, y, w, h)| Rect { x, y, w, h })
 }
 
 proptest! {
     #[test]
     fn overlaps_are_shares_and_the_same_either_way(a in a_rect(), b in a_rect()) {
         let both = iou(&a, &b, false);
-        prop_assert!((0.0..=1.0 + 1e-12).contains(&both));
-        prop_assert!((both - iou(&b, &a, false)).abs() < 1e-12);
-        prop_assert!(iou(&a, &b, true) + 1e-12 >= both, "in a crowd it is never less");
-        prop_assert!(a.w * a.h == 0.0 || (iou(&a, &a, false) - 1.0).abs() < 1e-12);
+        prop_assert!((0.0..=1.0 + 1e-11).contains(&both));
+        prop_assert!((both - iou(&b, &a, false)).abs() < 1e-11);
+        prop_assert!(iou(&a, &b, true) + 1e-11 >= both, "in a crowd it is never less");
+        prop_assert!(a.w * a.h == 0.0 || (iou(&a, &a, false) - 1.0).abs() < 1e-11);
     }
 
     #[test]
