@@ -344,7 +344,7 @@ impl RemoteSession {
         &self.graph
     }
 
-    /// Checks that nothing but what the wire carries is needed; see [`values::check`].
+    /// Checks that nothing but what the wire carries is needed.
     ///
     /// # Errors
     /// The same.
