@@ -78,7 +78,9 @@ const IDLE_LIMIT: Duration = Duration::from_secs(600);
 pub fn init_logs(config: &Config) -> Result<(), String> {
     let directives = std::env::var("RUST_LOG").unwrap_or_else(|_| config.filter.clone());
     let filter = filter(&directives)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // What cannot be written is lost, without a word: the word would go to standard error as well, by a macro that panics
+    // when nobody reads it any more, and take the task that logged with it.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     let result = match config.format {
         Format::Text => builder.with_ansi(io::stderr().is_terminal()).with_target(false).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),

@@ -7,9 +7,12 @@
 mod tiny_onnx;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use image::{Rgb, RgbImage};
 use serde_json::Value;
@@ -446,4 +449,31 @@ fn a_default_model_that_was_never_pulled_is_a_warning_as_the_server_runs_without
         "{report}"
     );
     assert!(check(&report, "model")["detail"].as_str().unwrap().contains("models pull face"));
+}
+
+#[test]
+fn a_server_whose_log_nobody_reads_any_more_ends_when_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = sightline(&["serve", "--listen", "127.0.0.1:0", "--udp-port", "0", "--model", "motion"]);
+    let mut server = server.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(server.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("open http://") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it listened");
+    }
+    drop(log);
+    assert!(Command::new("kill").args(["-TERM", &server.id().to_string()]).status().unwrap().success());
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = server.try_wait().unwrap() {
+            break status;
+        }
+        if started.elapsed() > Duration::from_secs(10) {
+            server.kill().unwrap();
+            panic!("it did not end");
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert!(status.success(), "{status}");
 }

@@ -101,6 +101,6 @@ async fn stop_on_signal(stop: CancellationToken) {
         _ = tokio::signal::ctrl_c() => {}
         () = terminated => {}
     }
-    tracing::info!("shutting down");
     stop.cancel();
+    tracing::info!("shutting down");
 }

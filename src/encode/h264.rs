@@ -69,7 +69,8 @@ impl Encoder for H264Encoder {
     }
 
     fn set_bitrate(&mut self, bps: u32) -> Result<(), EncodeError> {
-        let bps = bps.clamp(MIN_BITRATE_BPS, MAX_BITRATE_BPS);
+        // The codec scales the rate as an f32: above 2^24 an odd one may come out above the maximum, and is refused.
+        let bps = bps.clamp(MIN_BITRATE_BPS, MAX_BITRATE_BPS) / 1000 * 1000;
         if let Some(session) = self.session.as_mut().filter(|session| session.bitrate != bps) {
             session.set_bitrate(bps)?;
         }

@@ -155,6 +155,16 @@ fn the_bitrate_follows_at_run_time_up_and_down() {
 }
 
 #[test]
+fn no_bitrate_within_the_bounds_is_refused() {
+    let mut encoder = encoder();
+    encoder.encode(&picture(0, 16, 16), false).unwrap();
+    for bps in [30_343_419, 16_777_217, 39_999_999, 33_554_433, 100_001, 0, u32::MAX] {
+        encoder.set_bitrate(bps).unwrap();
+        encoder.encode(&picture(1, 16, 16), false).unwrap();
+    }
+}
+
+#[test]
 fn the_first_picture_after_prewarming_is_an_idr_that_stands_alone() {
     let (mut encoder, mut decoder) = (encoder(), Decoder::new().unwrap());
     encoder.set_bitrate(1_000_000).unwrap();
@@ -171,7 +181,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
-    fn any_picture_of_any_size_is_encoded_or_refused(width in 1usize..90, height in 1usize..90, fill in any::<[u8; 3]>(), bps in any::<u32>()) {
+    fn any_picture_of_any_size_is_encoded_or_refused(width in 1usize..90, height in 1usize..90, fill in any::<[u8; 3]>(), bps in prop_oneof![any::<u32>(), 0..45_000_000u32]) {
         let mut encoder = encoder();
         let mut frame = I420Frame::black(width, height);
         let (y, u, v) = frame.planes_mut();

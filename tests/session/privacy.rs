@@ -34,6 +34,13 @@ fn opened() -> Arc<Gate> {
     gate
 }
 
+/// Feeds a picture and waits for what the detector says of it: the longer ago it spoke, the more is hidden.
+async fn feed_seen(fed: &mut Fed) {
+    let before = fed.stream.status().detections;
+    fed.feed().await;
+    until("the detector has looked at it", || fed.stream.status().detections > before).await;
+}
+
 /// The brightest sample where the first square goes, below any label and above any banner.
 fn brightest(picture: &I420Frame) -> u8 {
     let rows = picture.plane(Plane::Y).chunks(320).take(70).skip(52);
@@ -70,7 +77,7 @@ async fn before_the_detector_has_spoken_nothing_is_shown_and_then_all_but_the_hi
     gate.open();
     until("the detector has spoken", || fed.stream.status().detections > 0).await;
     for n in 0..40 {
-        fed.feed().await;
+        feed_seen(&mut fed).await;
         let frame = next(&mut original).await;
         assert_eq!(frame.bitstream, Bitstream::Plain);
         for picture in [first.show(&*next(&mut annotated).await), second.show(&frame)] {
@@ -90,9 +97,8 @@ async fn before_the_detector_has_spoken_nothing_is_shown_and_then_all_but_the_hi
 async fn the_last_picture_under_the_banner_is_hidden_too() {
     let mut fed = fed(squares(), &opened());
     for _ in 0..5 {
-        fed.feed().await;
+        feed_seen(&mut fed).await;
     }
-    until("the detector has spoken", || fed.stream.status().detections > 0).await;
     fed.stream.set_signal(Signal::Lost("gone".to_owned()));
     for choice in [VideoChoice::Annotated, VideoChoice::Original] {
         let mut viewer = fed.stream.watch(choice);
@@ -115,7 +121,7 @@ async fn what_the_messages_leave_out_is_hidden_all_the_same() {
     screen.show(&*next(&mut viewer).await);
     until("the detector has spoken", || fed.stream.status().detections > 0).await;
     for _ in 0..20 {
-        fed.feed().await;
+        feed_seen(&mut fed).await;
         let picture = screen.show(&*next(&mut viewer).await);
         assert!(background(&picture) > 40 && brightest(&picture) < 185, "{}", brightest(&picture));
     }
