@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -81,13 +82,13 @@ pub fn found_by(model: &Path, video: &Path) -> Option<Truth> {
 }
 
 /// A file's pictures one by one, with their number and time in the file.
-pub fn pictures(path: &Path, mut take: impl FnMut(u64, Duration, &I420Frame)) {
+pub fn pictures(path: &Path, mut take: impl FnMut(u64, Duration, &Arc<I420Frame>)) {
     let file = H264File::open(path).expect("a video");
     let mut decoder = VideoDecoder::h264(FramePool::new(), KeyframeRequest::ignored()).expect("the codec starts");
     let mut number = 0;
     let mut shown = |picture: sightline::decode::Picture| {
         let at = Duration::from_secs(picture.rtp_timestamp.into()) / 90_000;
-        take(number, at, &picture.picture);
+        take(number, at, &Arc::new(picture.picture));
         number += 1;
     };
     for unit in file.units() {

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // the benchmark reads more of a run than the test does
 
 use std::f32::consts::TAU;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sightline::detect::Tracker;
@@ -115,7 +116,7 @@ pub const SCENARIOS: [Scenario; 7] = [
 
 /// One picture with its truth.
 pub struct Shot {
-    pub picture: I420Frame,
+    pub picture: Arc<I420Frame>,
     pub at: Instant,
     /// By object; `None` for what has left the picture.
     pub truth: Vec<Option<BBox>>,
@@ -167,7 +168,7 @@ impl Stage {
             *sample = (i16::from(*sample) + grain[(hash >> 22) as usize]).clamp(0, 255) as u8;
         }
         let truth = boxes.iter().map(seen).collect();
-        Shot { picture, at: self.begun + Duration::from_secs_f32(t), truth }
+        Shot { picture: Arc::new(picture), at: self.begun + Duration::from_secs_f32(t), truth }
     }
 }
 

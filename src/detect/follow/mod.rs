@@ -54,7 +54,7 @@ pub struct View<'a> {
     /// Its moment, on the clock of [`Detections::arrived`].
     pub at: Instant,
     /// Its pixels, without boxes.
-    pub picture: &'a I420Frame,
+    pub picture: &'a Arc<I420Frame>,
     /// When the pictures are not asked any more; `None`: no bound.
     pub until: Option<Instant>,
 }
@@ -110,14 +110,18 @@ impl Follower {
     }
 
     /// The objects of `result`, the newest there is, where they are in the picture at hand: boxes, key points and outlines
-    /// moved, everything else as it was found. What has left the picture is left out. Costs time for every picture, with a
-    /// result or without: the picture is kept for results to come.
+    /// moved, everything else as it was found. What has left the picture is left out. The picture is kept for results to come:
+    /// that costs time while there are objects, and next to none while there are none.
     pub fn boxes(&mut self, view: &View<'_>, result: Option<&Detections>) -> Vec<Detection> {
         self.counts = Counts::default();
         self.fit_to(view);
         let in_time = || view.until.is_none_or(|until| Instant::now() < until);
         if self.way == Way::Picture && in_time() {
             self.pictures.push(view.frame_id, view.at, view.picture, self.memory);
+        }
+        if self.has_objects(view.at, result) {
+            // Whoever draws on a picture that is kept whole has to copy it first.
+            self.pictures.build();
         }
         let Some(result) = result else { return Vec::new() };
         self.take_in(result);
@@ -134,6 +138,12 @@ impl Follower {
 
     fn side_lengths(&self) -> (f32, f32) {
         (self.size.0 as f32, self.size.1 as f32)
+    }
+
+    /// Whether there is anything to follow, or was a moment ago.
+    fn has_objects(&self, at: Instant, result: Option<&Detections>) -> bool {
+        let lately = |track: &Track| at.saturating_duration_since(track.seen) <= MEMORY;
+        result.is_some_and(|result| !result.items.is_empty()) || self.tracks.values().any(lately)
     }
 
     fn fit_to(&mut self, view: &View<'_>) {

@@ -1,6 +1,7 @@
 //! The luma of the last pictures, small: what the motion of objects is read from.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::media::{I420Frame, Plane};
@@ -99,7 +100,17 @@ impl Pyramid {
 pub(super) struct Kept {
     pub(super) frame_id: u64,
     pub(super) at: Instant,
+    /// As it came, until its pyramid is needed.
+    whole: Option<Arc<I420Frame>>,
     pub(super) pyramid: Pyramid,
+}
+
+impl Kept {
+    fn build(&mut self) {
+        if let Some(picture) = self.whole.take() {
+            self.pyramid.build(&picture);
+        }
+    }
 }
 
 /// The last pictures of a stream, oldest first, all of one size.
@@ -111,8 +122,8 @@ pub(super) struct Pictures {
 }
 
 impl Pictures {
-    /// Takes a picture. Those older than `memory`, or of another size, go.
-    pub(super) fn push(&mut self, frame_id: u64, at: Instant, picture: &I420Frame, memory: Duration) {
+    /// Takes a picture. Those older than `memory`, or of another size, go. Nothing is computed yet.
+    pub(super) fn push(&mut self, frame_id: u64, at: Instant, picture: &Arc<I420Frame>, memory: Duration) {
         let size = (picture.width(), picture.height());
         if size != self.size {
             self.clear();
@@ -125,9 +136,13 @@ impl Pictures {
         }
         // Two are enough to go on with; the rest was the memory of a faster stream.
         self.spare.truncate(2);
-        let mut pyramid = self.spare.pop().unwrap_or_default();
-        pyramid.build(picture);
-        self.kept.push_back(Kept { frame_id, at, pyramid });
+        let pyramid = self.spare.pop().unwrap_or_default();
+        self.kept.push_back(Kept { frame_id, at, whole: Some(Arc::clone(picture)), pyramid });
+    }
+
+    /// Makes the pyramids of all that are kept, and lets go of the pictures themselves.
+    pub(super) fn build(&mut self) {
+        self.kept.iter_mut().for_each(Kept::build);
     }
 
     /// A result of picture `frame_id` is there, and none of an older one will be.
@@ -169,7 +184,7 @@ mod tests {
     #[test]
     fn the_pictures_are_bounded_by_number_and_by_age() {
         let (mut pictures, now) = (Pictures::default(), Instant::now());
-        let picture = I420Frame::black(64, 48);
+        let picture = Arc::new(I420Frame::black(64, 48));
         for n in 0..50u32 {
             pictures.push(u64::from(n), now + n * Duration::from_millis(33), &picture, Duration::from_secs(2));
         }
@@ -180,7 +195,7 @@ mod tests {
         assert!(pictures.find(45).is_none() && pictures.find(46).is_some());
         pictures.push(50, now + Duration::from_secs(9), &picture, Duration::from_secs(2));
         assert_eq!(pictures.kept.len(), 1);
-        pictures.push(51, now + Duration::from_secs(9), &I420Frame::black(32, 32), Duration::from_secs(2));
+        pictures.push(51, now + Duration::from_secs(9), &Arc::new(I420Frame::black(32, 32)), Duration::from_secs(2));
         assert_eq!(pictures.kept.len(), 1, "another size is another world");
     }
 

@@ -32,7 +32,7 @@ fn luma(value: f32) -> u8 {
 }
 
 /// A flat picture of 640×360 with a textured square of 80 pixels at `(x, y)`.
-fn picture(x: f32, y: f32) -> I420Frame {
+fn picture(x: f32, y: f32) -> Arc<I420Frame> {
     let mut frame = I420Frame::black(640, 360);
     let rows = frame.planes_mut().0;
     for (n, sample) in rows.iter_mut().enumerate() {
@@ -40,7 +40,7 @@ fn picture(x: f32, y: f32) -> I420Frame {
         let inside = (0.0..80.0).contains(&px) && (0.0..80.0).contains(&py);
         *sample = if inside { luma(texture(px, py)) } else { 90 };
     }
-    frame
+    Arc::new(frame)
 }
 
 fn square(x: f32, y: f32) -> BBox {
@@ -67,7 +67,7 @@ fn result(frame_id: u64, arrived: Instant, items: Vec<Detection>) -> Detections 
     }
 }
 
-fn view(frame_id: u64, at: Instant, picture: &I420Frame) -> View<'_> {
+fn view(frame_id: u64, at: Instant, picture: &Arc<I420Frame>) -> View<'_> {
     View { frame_id, at, picture, until: None }
 }
 
@@ -90,6 +90,22 @@ fn a_box_goes_with_its_object_from_one_late_sighting_on() {
     let (follower, boxes) = after_one_sighting(&places);
     let (x, y) = places[7];
     assert!(boxes[0].bbox.iou(&square(x, y)) > 0.97, "{:?}", boxes[0].bbox);
+    assert_eq!(follower.counts(), Counts { followed: 1, ..Counts::default() });
+}
+
+#[test]
+fn an_object_is_followed_from_a_picture_that_came_before_there_was_any() {
+    let begun = Instant::now();
+    let mut follower = Follower::new(Way::Picture, MEMORY_OF_PICTURES);
+    let x = |n: u8| 100.0 + 9.0 * f32::from(n);
+    let nothing = result(0, begun, Vec::new());
+    for n in 0..4u8 {
+        let boxes = follower.boxes(&view(n.into(), begun + u32::from(n) * STEP, &picture(x(n), 100.0)), Some(&nothing));
+        assert_eq!(boxes, []);
+    }
+    let found = result(2, begun + 2 * STEP, vec![object(1, square(x(2), 100.0))]);
+    let boxes = follower.boxes(&view(4, begun + 4 * STEP, &picture(x(4), 100.0)), Some(&found));
+    assert!(boxes[0].bbox.iou(&square(x(4), 100.0)) > 0.97, "{:?}", boxes[0].bbox);
     assert_eq!(follower.counts(), Counts { followed: 1, ..Counts::default() });
 }
 
@@ -119,7 +135,7 @@ fn what_leaves_the_picture_is_cut_and_then_left_out() {
 
     let begun = Instant::now();
     let mut follower = Follower::new(Way::Prediction, MEMORY_OF_PICTURES);
-    let empty = I420Frame::black(640, 360);
+    let empty = Arc::new(I420Frame::black(640, 360));
     for n in 0..5u8 {
         let at = begun + u32::from(n) * STEP;
         let found = result(u64::from(n), at, vec![object(1, square(400.0 + 40.0 * f32::from(n), 10.0))]);
@@ -133,7 +149,7 @@ fn what_leaves_the_picture_is_cut_and_then_left_out() {
 fn where_the_picture_tells_nothing_the_velocity_does() {
     let begun = Instant::now();
     let mut follower = Follower::new(Way::Picture, MEMORY_OF_PICTURES);
-    let flat = I420Frame::black(640, 360);
+    let flat = Arc::new(I420Frame::black(640, 360));
     let mut found = result(0, begun, Vec::new());
     for n in 0..6u8 {
         let at = begun + u32::from(n) * STEP;
@@ -166,7 +182,7 @@ fn what_passes_in_front_does_not_take_the_box_along() {
     for n in 0..8u8 {
         let mut frame = picture(200.0, 120.0);
         let front = 60.0 + 20.0 * f32::from(n);
-        for (at, sample) in frame.planes_mut().0.iter_mut().enumerate() {
+        for (at, sample) in Arc::make_mut(&mut frame).planes_mut().0.iter_mut().enumerate() {
             let (x, y) = ((at % 640) as f32 - front, (at / 640) as f32 - 120.0);
             if (0.0..80.0).contains(&x) && (0.0..80.0).contains(&y) {
                 *sample = luma(texture(y + 300.0, 2.0 * x));
@@ -188,7 +204,7 @@ fn a_growing_object_has_a_growing_box() {
             let (x, y) = (((n % 640) as f32 - 300.0) / scale, ((n / 640) as f32 - 180.0) / scale);
             *sample = if x.abs() < 40.0 && y.abs() < 40.0 { luma(texture(x, y)) } else { 90 };
         }
-        frame
+        Arc::new(frame)
     };
     let found = result(0, begun, vec![object(1, square(260.0, 140.0))]);
     let mut last = BBox::default();
@@ -206,7 +222,7 @@ fn a_change_of_the_pictures_size_costs_no_box() {
     let mut follower = Follower::new(Way::Picture, MEMORY_OF_PICTURES);
     let found = result(0, begun, vec![object(1, square(100.0, 100.0))]);
     follower.boxes(&view(0, begun, &picture(100.0, 100.0)), Some(&found));
-    let small = I420Frame::black(320, 180);
+    let small = Arc::new(I420Frame::black(320, 180));
     assert_eq!(follower.boxes(&view(1, begun + STEP, &small), None), []);
     let mut found = result(1, begun + STEP, vec![object(1, BBox::new(50.0, 50.0, 90.0, 90.0))]);
     (found.width, found.height) = (320, 180);
@@ -232,6 +248,7 @@ proptest! {
         let mut pictures = Pictures::default();
         pictures.push(0, now, &picture(200.0, 130.0), MEMORY_OF_PICTURES);
         pictures.push(1, now, &picture(200.0 + dx, 130.0 + dy), MEMORY_OF_PICTURES);
+        pictures.build();
         let (older, newer) = (pictures.find(0).unwrap(), pictures.find(1).unwrap());
         let motion = Reader::default().read(&older.pyramid, &newer.pyramid, &square(200.0, 130.0), (0.0, 0.0), false);
         // None is an honest answer; a wrong one is not.
@@ -255,7 +272,7 @@ proptest! {
         for (more, pause, items) in ways {
             frame_id += 1 + more;
             at += Duration::from_millis(pause);
-            let frame = I420Frame::black(width, height);
+            let frame = Arc::new(I420Frame::black(width, height));
             if more != 1 {
                 let mut found = result(frame_id.saturating_sub(more), at, items);
                 (found.width, found.height) = (u32::try_from(width).unwrap(), u32::try_from(height).unwrap());
