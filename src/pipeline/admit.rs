@@ -161,6 +161,9 @@ impl Pipeline {
         if self.stop.is_cancelled() {
             return Err(PipelineError::ShuttingDown);
         }
+        if role.publishes() && self.config.admission && self.load.is_full() {
+            return Err(PipelineError::Full);
+        }
         let id = random_name(16);
         self.sessions.reserve(&id, role, &self.config)?;
         Ok(Seat { pipeline: Arc::clone(self), id, kept: false })

@@ -226,7 +226,7 @@ mod tests {
             captured: None,
         };
         let rtp_timestamp = RtpTimestamp { output: rtp_timestamp, source: rtp_timestamp };
-        Named { unit, name: Name { id: 0, rtp_timestamp, captured: None, arrived: now, idr: false } }
+        Named { unit, name: Name { id: 0, rtp_timestamp, captured: None, arrived: now, idr: false }, forwarded: false }
     }
 
     fn taken(inbox: &Inbox) -> Vec<(u32, bool)> {

@@ -22,6 +22,8 @@ pub(super) struct Named {
     /// Its `rtp_timestamp` is the output's: what a decoder makes of it can be told apart over epochs.
     pub(super) unit: AccessUnit,
     pub(super) name: Name,
+    /// It is on its way to a viewer as it came.
+    pub(super) forwarded: bool,
 }
 
 /// What a frame is called, and when it came.
@@ -75,12 +77,13 @@ impl Ingress {
         // Judged all the same: what it says of itself is told, and it may be shown again later.
         let passed = state.original.pass(&unit, rtp_timestamp.output).filter(|_| !state.private);
         fanout.set_forwards(!state.private && state.original.why_not().is_none());
+        let mut forwarded = false;
         if let Some(data) = passed {
             let mut ledger = FrameLedger::arrived(unit.first_packet, unit.last_packet);
             // Nothing is decoded, drawn or encoded: the queue's end is the sending's beginning.
             ledger.mark_at(Mark::Dequeued, now);
             ledger.mark_at(Mark::Encoded, now);
-            fanout.send(&Arc::new(EncodedFrame {
+            forwarded = fanout.send(&Arc::new(EncodedFrame {
                 bitstream: Bitstream::Source,
                 payloads: packetize(&data),
                 idr: unit.idr,
@@ -94,7 +97,7 @@ impl Ingress {
         }
         drop(state);
         unit.rtp_timestamp = rtp_timestamp.output;
-        Named { unit, name }
+        Named { unit, name, forwarded }
     }
 
     /// Says whether anything is hidden on the pictures. From then on none of the source's own goes out, neither a new one nor

@@ -25,10 +25,15 @@ pub(super) enum DropReason {
     Exact,
     /// The encoder failed.
     Encode,
+    /// It would have left later than `max_latency_ms` after it came.
+    Late,
+    /// The machine has too much to do: the frame rate gives way.
+    Overload,
 }
 
 impl DropReason {
-    const ALL: [Self; 5] = [Self::Overflow, Self::Decode, Self::Superseded, Self::Exact, Self::Encode];
+    const ALL: [Self; 7] =
+        [Self::Overflow, Self::Decode, Self::Superseded, Self::Exact, Self::Encode, Self::Late, Self::Overload];
 
     fn name(self) -> &'static str {
         match self {
@@ -37,6 +42,8 @@ impl DropReason {
             Self::Superseded => "superseded",
             Self::Exact => "exact",
             Self::Encode => "encode",
+            Self::Late => "late",
+            Self::Overload => "overload",
         }
     }
 }
@@ -55,6 +62,7 @@ pub(super) struct StreamMetrics {
     /// Boxes drawn, by what their place comes from.
     boxes: [Counter; 4],
     fps: Gauge,
+    overload_step: Gauge,
     bytes_out: Counter,
     hidden_all: Counter,
     hidden_parts: Counter,
@@ -142,6 +150,7 @@ impl StreamMetrics {
             boxes: ["picture", "doubtful", "skipped", "predicted"]
                 .map(|place| counter!("sightline_boxes_total", "stream" => label(), "place" => place)),
             fps: gauge!("video_pipeline_fps", "stream" => label()),
+            overload_step: gauge!("sightline_overload_step", "stream" => label()),
             hidden_all: counter!("sightline_pictures_hidden_total", "stream" => label(), "cover" => "all"),
             hidden_parts: counter!("sightline_pictures_hidden_total", "stream" => label(), "cover" => "parts"),
             bytes_out: counter!("sightline_video_bytes_out_total", "stream" => label()),
@@ -175,6 +184,11 @@ impl StreamMetrics {
             counter.increment(frames);
             count.fetch_add(frames, Ordering::Relaxed);
         }
+    }
+
+    /// The stream stands on this step of giving way.
+    pub(super) fn gives_way(&self, step: u8) {
+        self.overload_step.set(f64::from(step));
     }
 
     pub(super) fn frame_encoded(&self, idr: bool, bytes: usize) {

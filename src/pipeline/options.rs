@@ -26,6 +26,13 @@ pub struct Config {
     pub max_box_age_ms: u64,
     /// Boxes are moved to where the objects are in the frame that they are drawn on.
     pub follow: bool,
+    /// A frame that would leave later than this after it came is dropped before it is encoded, in milliseconds.
+    pub max_latency_ms: u64,
+    /// When the machine has too much to do, the detector looks less often, then pictures are encoded with fewer bits, smaller,
+    /// and less often. Without it, only `max_latency_ms` holds.
+    pub give_way: bool,
+    /// When nothing is left to give, new publishers are refused with 503.
+    pub admission: bool,
     /// A publisher that sends no RTP for this long has left, in milliseconds.
     pub silence_timeout_ms: u64,
     /// A WHIP stream whose publisher has left waits this long for it to come back, in milliseconds; its viewers stay.
@@ -46,6 +53,9 @@ impl Default for Config {
             overlay: Overlay::Latest,
             max_box_age_ms: 500,
             follow: true,
+            max_latency_ms: 200,
+            give_way: true,
+            admission: true,
             silence_timeout_ms: 3000,
             publisher_grace_ms: 10_000,
             on_demand_close_ms: 10_000,
@@ -78,6 +88,9 @@ impl Config {
         }
         if !(1..=10_000).contains(&self.max_box_age_ms) {
             return Err(format!("max_box_age_ms = {}: 1 to 10000", self.max_box_age_ms));
+        }
+        if !(10..=10_000).contains(&self.max_latency_ms) {
+            return Err(format!("max_latency_ms = {}: 10 to 10000", self.max_latency_ms));
         }
         Ok(())
     }
@@ -117,6 +130,12 @@ pub enum PipelineError {
     /// There are as many sessions as the configuration allows.
     #[error("{0} sessions are running, which is max_sessions; end one, or raise --max-sessions")]
     TooManySessions(usize),
+    /// All that can give way has: one more would cost latency.
+    #[error(
+        "the machine is full: frames of the streams that it has wait although everything has given way; try again later, end \
+             a session, or set admission = false in [pipeline]"
+    )]
+    Full,
     /// There are as many viewers as the configuration allows.
     #[error("{0} viewers are watching, which is max_viewers; raise it in [pipeline]")]
     TooManyViewers(usize),

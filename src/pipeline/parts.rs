@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::options::Config;
+use super::overload::Load;
 use crate::detect::{LaneOptions, Pools};
 use crate::encode;
 use crate::media::KeyframeRequest;
@@ -14,6 +15,8 @@ pub struct StreamParts<'a> {
     pub name: Arc<str>,
     /// Who looks at its pictures.
     pub pool: &'a Arc<Pools>,
+    /// The load of the server, that its streams share.
+    pub load: &'a Arc<Load>,
     /// How they are looked at: all but the model may be changed later.
     pub lane: LaneOptions,
     /// How streams are run.

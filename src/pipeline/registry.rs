@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::cameras::Cameras;
 use super::latency::LatencyReport;
 use super::options::{Config, PipelineError};
+use super::overload::Load;
 use super::parts::{StreamOptions, StreamParts};
 use super::rules::Rules;
 use super::session::{Role, Session, SessionStatus};
@@ -41,6 +42,7 @@ pub struct Pipeline {
     pub(super) streams: Streams,
     pub(super) sessions: Sessions,
     pub(super) cameras: Cameras,
+    pub(super) load: Arc<Load>,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
 }
@@ -171,6 +173,7 @@ impl Pipeline {
             streams: Streams::default(),
             sessions: Sessions::default(),
             cameras: Cameras::default(),
+            load: Load::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })
@@ -188,12 +191,19 @@ impl Pipeline {
         Stream::start(StreamParts {
             name: name.into(),
             pool: &self.pool,
+            load: &self.load,
             lane,
             config: &Config { stream: rules, ..self.config.clone() },
             encode: &self.encode,
             keyframes,
             options,
         })
+    }
+
+    /// The load of its streams.
+    #[must_use]
+    pub fn load(&self) -> &Arc<Load> {
+        &self.load
     }
 
     /// Joins the threads of a stream that is out of the registry: not on a task of the network's.

@@ -1,16 +1,18 @@
 //! What the threads of a stream share with it.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{broadcast, watch};
 
+use super::departures::Departures;
 use super::inbox::Inbox;
 use super::ingress::{Ingress, Name};
 use super::metrics::StreamMetrics;
 use super::options::Config;
+use super::overload::{Load, Member, relief};
 use super::parts::StreamOptions;
 use super::privacy::{self, Cover, Fit, Privacy, Watch};
 use super::rules::Rules;
@@ -40,6 +42,8 @@ pub(super) struct Shared {
     pub(super) ingress: Ingress,
     pub(super) inbox: Arc<Inbox>,
     pub(super) fanout: Fanout,
+    /// The source's own frames that have left.
+    pub(super) departures: Departures,
     pub(super) annotated_gate: Arc<Mutex<KeyframeGate>>,
     pub(super) plain_gate: Arc<Mutex<KeyframeGate>>,
     /// The newest result, for the boxes in the picture.
@@ -52,6 +56,12 @@ pub(super) struct Shared {
     /// Boxes are moved to where the objects are now.
     pub(super) follow: bool,
     pub(super) metrics: StreamMetrics,
+    pub(super) max_latency: Duration,
+    /// Whether it gives way when there is too much to do, and where it stands among the others.
+    pub(super) give_way: bool,
+    pub(super) member: Member,
+    /// The step of giving way that it stands on.
+    pub(super) step: AtomicU8,
     /// The newest picture without boxes.
     pub(super) last: ArcSwapOption<Last>,
     /// Why no pictures come.
@@ -74,7 +84,13 @@ pub(super) struct Last {
 }
 
 impl Shared {
-    pub(super) fn new(name: &Arc<str>, config: &Config, options: StreamOptions, source: &KeyframeRequest) -> Arc<Self> {
+    pub(super) fn new(
+        name: &Arc<str>,
+        config: &Config,
+        options: StreamOptions,
+        source: &KeyframeRequest,
+        load: &Arc<Load>,
+    ) -> Arc<Self> {
         let inbox = Arc::new(Inbox::default());
         let (annotated_gate, annotated) = gate(&inbox);
         let (plain_gate, plain) = gate(&inbox);
@@ -90,6 +106,7 @@ impl Shared {
             ingress: Ingress::default(),
             inbox,
             fanout: Fanout::new(KeyframeRequests { annotated, plain, source }),
+            departures: Departures::default(),
             annotated_gate,
             plain_gate,
             newest: ArcSwapOption::empty(),
@@ -99,6 +116,10 @@ impl Shared {
             max_box_age: Duration::from_millis(config.max_box_age_ms),
             follow: config.follow,
             metrics: StreamMetrics::new(name),
+            max_latency: Duration::from_millis(config.max_latency_ms),
+            give_way: config.give_way,
+            member: load.join(),
+            step: AtomicU8::new(0),
             last: ArcSwapOption::empty(),
             no_signal: ArcSwapOption::empty(),
             unsupported: watch::Sender::new(None),
@@ -155,8 +176,18 @@ impl Shared {
 
     /// Whether somebody wants to know what the detector sees, beside the boxes in the picture.
     pub(super) fn is_read(&self) -> bool {
-        let hides = !self.privacy.load().classes.is_empty();
-        hides || self.options.detect_always || self.readers.load(Ordering::Relaxed) > 0
+        self.hides_objects() || self.options.detect_always || self.readers.load(Ordering::Relaxed) > 0
+    }
+
+    /// The least time between two looks of the detector, which gives way to the video of all streams.
+    pub(super) fn looks_every(&self) -> Duration {
+        let guarded = self.hides_objects() || !self.give_way;
+        if guarded { Duration::ZERO } else { relief(self.member.detection()).detect_every }
+    }
+
+    /// Whether there are objects that nobody may see.
+    pub(super) fn hides_objects(&self) -> bool {
+        !self.privacy.load().classes.is_empty()
     }
 
     /// Whether boxes are drawn for somebody.

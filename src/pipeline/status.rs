@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use metrics::{counter, gauge};
 use serde::Serialize;
 
+use super::overload::Gives;
 use crate::detect::{RegionCount, Sampling, SamplingCounts};
 use crate::media::{I420Frame, RtpTimestamp};
 use crate::sink::message::StreamConfig;
@@ -54,6 +55,8 @@ pub struct StreamStatus {
     pub cascade: Vec<StageStatus>,
     /// Frames that were not shown, by reason.
     pub dropped: BTreeMap<String, u64>,
+    /// What it does less of, because the machine has too much to do.
+    pub gives_way: GivesWay,
     /// Viewers of the original who get an encode of it, until the source's next IDR or for as long as it cannot be
     /// forwarded.
     pub bridged_viewers: usize,
@@ -124,6 +127,15 @@ pub struct PrivacyStatus {
     /// Why all of it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<&'static str>,
+}
+
+/// What a stream does less of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct GivesWay {
+    /// The step: 0 (nothing) to 8.
+    pub step: u8,
+    /// What gave way last: `nothing`, `detection`, `encode`, `size` or `frame_rate`; each stands for those before it too.
+    pub what: Gives,
 }
 
 /// The video that comes in.

@@ -28,7 +28,7 @@ use crate::detect::follow::predicted;
 use crate::detect::{Lane, LaneModel, LaneOptions, Pools, Priority, Zone};
 use crate::media::{AccessUnit, AudioPacket, Detections, FrameLedger, FramePool, KeyframeRequest};
 use crate::sink::message::{ConfigMessage, ErrorCode, MessageError, StreamConfig};
-use crate::sink::{EncodedFrame, VideoChoice, ViewerFeed};
+use crate::sink::{Bitstream, EncodedFrame, VideoChoice, ViewerFeed};
 
 /// Audio packets that a slow listener may be behind: a second at 20 ms each.
 const WAITING_AUDIO: usize = 50;
@@ -56,10 +56,10 @@ impl Stream {
     /// # Errors
     /// When the codec or the thread cannot be had.
     pub fn start(parts: StreamParts<'_>) -> Result<Arc<Self>, PipelineError> {
-        let StreamParts { name, pool, lane, config, encode, keyframes, options } = parts;
+        let StreamParts { name, pool, load, lane, config, encode, keyframes, options } = parts;
         let model = lane.model.clone();
         let decoder = VideoDecoder::h264(FramePool::new(), keyframes.clone())?;
-        let shared = Shared::new(&name, config, options, &keyframes);
+        let shared = Shared::new(&name, config, options, &keyframes, load);
         let lane = Arc::new(ArcSwap::from_pointee(take_lane(&shared, pool, lane)));
         let video = Video::new(Arc::clone(&shared), Arc::clone(&lane), decoder, encode);
         let thread = thread::Builder::new()
@@ -231,6 +231,9 @@ impl Stream {
 
     /// Notes that a frame has left for a viewer.
     pub fn frame_sent(&self, frame: &EncodedFrame, ledger: &FrameLedger) {
+        if frame.bitstream == Bitstream::Source {
+            self.shared.departures.note(frame.rtp_timestamp.output);
+        }
         self.shared.metrics.frame_sent(frame.frame_id, ledger);
     }
 

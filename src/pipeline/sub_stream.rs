@@ -42,7 +42,8 @@ impl SubStream {
         // A camera cannot be asked.
         let decoder = VideoDecoder::new(FramePool::new(), KeyframeRequest::ignored());
         let inbox = Arc::new(Inbox::default());
-        let worker = Worker { shared: Arc::clone(shared), lane: Arc::clone(&lane), decoder, logged: None };
+        let worker =
+            Worker { shared: Arc::clone(shared), lane: Arc::clone(&lane), decoder, offered: None, logged: None };
         let thread = thread::Builder::new()
             .name(format!("sub-{}", shared.name))
             .spawn({
@@ -79,7 +80,7 @@ impl SubStream {
         clock.1 += 1;
         drop(clock);
         unit.rtp_timestamp = rtp_timestamp.output;
-        if let Pushed::Dropped(units) = self.inbox.push(Named { unit, name }) {
+        if let Pushed::Dropped(units) = self.inbox.push(Named { unit, name, forwarded: false }) {
             self.shared.metrics.dropped(DropReason::Overflow, units);
         }
     }
@@ -105,6 +106,8 @@ struct Worker {
     shared: Arc<Shared>,
     lane: Arc<Lane>,
     decoder: VideoDecoder,
+    /// When a frame was last offered to the detector.
+    offered: Option<Instant>,
     /// An unsupported sub-stream is told of once in an epoch.
     logged: Option<DecodeError>,
 }
@@ -142,6 +145,11 @@ impl Worker {
         if inbox.has_unit() || !(self.shared.is_drawn() || self.shared.is_read()) {
             return;
         }
+        let every = self.shared.looks_every();
+        if self.offered.is_some_and(|offered| dequeued.saturating_duration_since(offered) < every) {
+            return;
+        }
+        self.offered = Some(dequeued);
         let mut ledger = FrameLedger::arrived(picture.first_packet, picture.last_packet);
         ledger.mark_at(Mark::Dequeued, dequeued);
         ledger.mark(Mark::Decoded);

@@ -17,6 +17,7 @@ use super::boxes::Boxes;
 use super::inbox::Event;
 use super::ingress::{Name, Named};
 use super::metrics::DropReason;
+use super::overload::Giver;
 use super::rendition::Rendition;
 use super::shared::{Last, Shared};
 use super::silence::Silence;
@@ -36,6 +37,10 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether an encoder may be given up.
 const REST_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What a decode waits at the longest for the packets of its unit to leave as they came: longer than a network thread that has
+/// its turn takes, and short beside a frame.
+const WAY: Duration = Duration::from_millis(1);
 
 /// Boxes as they are drawn, and the result that they come from.
 type Chosen = (Vec<Detection>, Option<Arc<Detections>>);
@@ -60,6 +65,7 @@ pub(super) struct Video {
     asked: u64,
     logged: Option<Instant>,
     rested: Instant,
+    giver: Giver,
 }
 
 impl Video {
@@ -88,6 +94,7 @@ impl Video {
             asked: 0,
             logged: None,
             rested: Instant::now(),
+            giver: Giver::new(),
         }
     }
 
@@ -96,7 +103,12 @@ impl Video {
         let shared = Arc::clone(&self.shared);
         while let Some(event) = shared.inbox.take(self.due()) {
             let goes_on = match event {
-                Event::Unit(named) => self.take_unit(&named),
+                Event::Unit(named) => {
+                    self.giver.begin(named.unit.last_packet);
+                    let goes_on = self.take_unit(&named);
+                    self.giver.end(&shared);
+                    goes_on
+                }
                 Event::Epoch => {
                     self.begin_epoch();
                     true
@@ -150,15 +162,14 @@ impl Video {
 
     /// Lets the packets of the original go out first, where somebody gets it. To wake this thread is to put it before the
     /// network's that woke it, if they stand on one core, and what that one has to send would wait for the whole decode.
-    fn give_way(&self) {
-        let demand = self.shared.fanout.demand();
-        if self.shared.fanout.viewers() > demand.annotated + demand.plain {
-            std::thread::yield_now();
+    fn give_way(&self, named: &Named) {
+        if named.forwarded {
+            self.shared.departures.wait_for(named.name.rtp_timestamp.output, WAY);
         }
     }
 
     fn take_unit(&mut self, named: &Named) -> bool {
-        self.give_way();
+        self.give_way(named);
         let dequeued = Instant::now();
         let picture = match self.decoder.decode(&named.unit) {
             Ok(Some(picture)) => picture,
@@ -232,7 +243,8 @@ impl Video {
             }
             overlay => {
                 self.awaited = None;
-                if (drawn || read) && !self.shared.sub_stream_is_live() {
+                let looks = (drawn || read) && !self.shared.sub_stream_is_live();
+                if looks && self.giver.may_look(&self.shared, self.shared.hides_objects()) {
                     self.lane.load().offer_as(frame.clone(), Hint { keyframe, wanted: false });
                 }
                 if demand.annotated > 0 {
@@ -277,7 +289,11 @@ impl Video {
 
     /// Draws and sends a frame to the viewers of the annotated video, with the boxes that are chosen for it.
     fn show(&mut self, mut frame: Frame, choose: impl FnOnce(&mut Boxes, &Shared, &Frame) -> Chosen) {
-        frame.ledger.mark(Mark::RenderStarted);
+        if !self.may_encode(Bitstream::Annotated) {
+            return;
+        }
+        let begun = Instant::now();
+        frame.ledger.mark_at(Mark::RenderStarted, begun);
         let (mut boxes, result) = choose(&mut self.boxes, &self.shared, &frame);
         // What is drawn is what is said, to the pixel: 25.96 is told as 26.0, and its edge must not stand at 25.
         boxes.iter_mut().for_each(|item| item.bbox = item.bbox.in_tenths());
@@ -290,10 +306,25 @@ impl Video {
         }
         frame.ledger.mark(Mark::Drawn);
         self.send(Bitstream::Annotated, frame, boxes, result);
+        self.giver.encoded(begun);
+    }
+
+    /// Whether there is time to encode the frame at hand; counted where there is not.
+    fn may_encode(&mut self, bitstream: Bitstream) -> bool {
+        let rendition = if bitstream == Bitstream::Plain { &self.plain } else { &self.annotated };
+        let begins = rendition.has_to_begin(Instant::now());
+        let may = self.giver.may_encode(&self.shared, begins);
+        if let Err(reason) = may {
+            self.shared.metrics.dropped(reason, 1);
+        }
+        may.is_ok()
     }
 
     /// Sends a frame without boxes.
     fn show_plain(&mut self, mut frame: Frame) {
+        if !self.may_encode(Bitstream::Plain) {
+            return;
+        }
         frame.ledger.mark(Mark::RenderStarted);
         self.hide(&mut frame, &[]);
         frame.ledger.mark(Mark::Drawn);

@@ -90,6 +90,7 @@ impl From<PipelineError> for ApiError {
                     (StatusCode::INTERNAL_SERVER_ERROR, "internal")
                 }
             },
+            PipelineError::Full => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             PipelineError::TooManySessions(_) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_sessions"),
             PipelineError::TooManyViewers(_) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_viewers"),
             PipelineError::TooManyCameras(_) => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_cameras"),

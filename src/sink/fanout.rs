@@ -150,13 +150,14 @@ impl Fanout {
         feed
     }
 
-    /// Gives a frame to every viewer that has a use for it. Never waits.
-    pub fn send(&self, frame: &Arc<EncodedFrame>) {
-        self.send_at(frame, Instant::now());
+    /// Gives a frame to every viewer that has a use for it, and says whether there was one. Never waits.
+    #[allow(clippy::must_use_candidate)] // who sends may not care
+    pub fn send(&self, frame: &Arc<EncodedFrame>) -> bool {
+        self.send_at(frame, Instant::now())
     }
 
-    fn send_at(&self, frame: &Arc<EncodedFrame>, now: Instant) {
-        self.0.change(now, |state, asks, lost| state.send(frame, now, asks, lost));
+    fn send_at(&self, frame: &Arc<EncodedFrame>, now: Instant) -> bool {
+        self.0.change(now, |state, asks, lost| state.send(frame, now, asks, lost))
     }
 
     /// Says whether the source's access units may go to viewers as they are.
@@ -232,10 +233,10 @@ impl Shared {
     }
 
     /// Changes the state, brings what follows from it up to date, and asks whom it takes.
-    fn change(&self, now: Instant, change: impl FnOnce(&mut State, &mut Asks, &AtomicU64)) {
+    fn change<T>(&self, now: Instant, change: impl FnOnce(&mut State, &mut Asks, &AtomicU64) -> T) -> T {
         let mut asks = Asks::default();
         let mut state = self.lock();
-        change(&mut state, &mut asks, &self.lost);
+        let changed = change(&mut state, &mut asks, &self.lost);
         let demand = state.settle(now, &mut asks);
         self.viewers.store(state.entries.len(), Ordering::Relaxed);
         self.annotated.store(demand.annotated, Ordering::Relaxed);
@@ -250,6 +251,7 @@ impl Shared {
         if let Some(source) = self.requests.source.as_ref().filter(|_| asks.source) {
             source.request();
         }
+        changed
     }
 
     /// A viewer asks for an IDR.
@@ -272,18 +274,20 @@ impl Shared {
 }
 
 impl State {
-    fn send(&mut self, frame: &Arc<EncodedFrame>, now: Instant, asks: &mut Asks, lost: &AtomicU64) {
+    fn send(&mut self, frame: &Arc<EncodedFrame>, now: Instant, asks: &mut Asks, lost: &AtomicU64) -> bool {
         self.keep(frame, now);
         if frame.bitstream == Bitstream::Source && !frame.idr {
             self.leave_source(now);
         }
         let route = self.route;
+        let mut given = false;
         self.entries.retain_mut(|Entry { place, frames, began, .. }| {
             match place.judge(frame, route, now) {
                 Verdict::Send => match frames.try_send(Handed::Frame(Arc::clone(frame))) {
                     Ok(()) => {
                         place.sent(frame);
                         began.get_or_insert(now);
+                        given = true;
                         return true;
                     }
                     Err(mpsc::error::TrySendError::Closed(_)) => return false,
@@ -298,6 +302,7 @@ impl State {
             asks.plain |= frame.bitstream == Bitstream::Plain;
             !frames.is_closed()
         });
+        given
     }
 
     fn keep(&mut self, frame: &Arc<EncodedFrame>, now: Instant) {

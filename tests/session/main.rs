@@ -6,7 +6,7 @@
 //! | invariant | tests |
 //! |---|---|
 //! | 1 detection never delays video | `video::a_detector_that_never_finishes_delays_no_frame`, `video::a_slow_detector_skips_frames_and_the_video_does_not`, `overlay::exact_sends_detected_frames_with_their_own_boxes` |
-//! | 2 nothing queues without a bound | `video::of_a_burst_only_the_newest_is_shown_and_the_rest_is_counted`, `channel::a_reader_that_is_too_slow_loses_messages_and_the_video_nothing` |
+//! | 2 nothing queues without a bound | `overload::…`, `video::of_a_burst_only_the_newest_is_shown_and_the_rest_is_counted`, `channel::a_reader_that_is_too_slow_loses_messages_and_the_video_nothing` |
 //! | 3 every frame can be named | `video::what_comes_back_has_the_timestamps_that_were_sent`, `video::every_message_names_a_frame_that_was_sent`, `outage::…` |
 //! | 4 every frame has a ledger | `video::every_frame_has_a_ledger_without_gaps` |
 //! | 5 work is shared | `sharing::…`, `original::…`, `watching::viewers_of_one_stream_get_the_frames_that_its_publisher_gets` |
@@ -43,6 +43,7 @@ mod leaving;
 mod original;
 mod outage;
 mod overlay;
+mod overload;
 mod privacy;
 mod publishers;
 mod rules;

@@ -8,7 +8,7 @@ use sightline::decode::VideoDecoder;
 use sightline::detect::{self, LaneOptions, Model, Pools};
 use sightline::encode::{self, Encoder, H264Encoder};
 use sightline::media::{AccessUnit, FramePool, I420Frame, KeyframeRequest, RtpPacket, VideoCodec};
-use sightline::pipeline::{self, Stream, StreamOptions, StreamParts};
+use sightline::pipeline::{self, Load, Stream, StreamOptions, StreamParts};
 use sightline::sink::{EncodedFrame, ViewerFeed};
 use sightline::source::rtp::{Assembled, Assembler, AssemblerConfig};
 use tokio::time::timeout;
@@ -39,12 +39,18 @@ impl Fed {
     }
 
     pub fn start_as(model: Model, options: StreamOptions, streams: &pipeline::Config) -> Self {
+        Self::start_on(&Load::new(), model, options, streams)
+    }
+
+    /// On a machine that others load too.
+    pub fn start_on(load: &Arc<Load>, model: Model, options: StreamOptions, streams: &pipeline::Config) -> Self {
         let config = detect::Config { workers: Some(1), ..detect::Config::default() };
         let settings = model.settings(&config);
         let pool = Pools::start(model, &config).unwrap();
         let stream = Stream::start(StreamParts {
             name: "fed".into(),
             pool: &pool,
+            load,
             lane: LaneOptions { settings: Some(settings), ..LaneOptions::default() },
             config: streams,
             encode: &encode::Config::default(),

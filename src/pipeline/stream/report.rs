@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use super::Stream;
 use crate::detect::SamplingCounts;
-use crate::pipeline::status::{PrivacyStatus, SamplingStatus, StageStatus, StreamStatus};
+use crate::pipeline::overload::relief;
+use crate::pipeline::status::{GivesWay, PrivacyStatus, SamplingStatus, StageStatus, StreamStatus};
 use crate::pipeline::sub_stream::SubStream;
 use crate::pipeline::video::lock;
 
@@ -25,6 +26,7 @@ impl Stream {
         for (name, count) in sub.iter().flat_map(|sub| sub.lane().region_counts()) {
             regions.entry(name).and_modify(|known| known.add(&count)).or_insert(count);
         }
+        let step = self.shared.step.load(Ordering::Relaxed);
         StreamStatus {
             name: self.shared.name.to_string(),
             width: size.map(|size| size.0),
@@ -45,6 +47,7 @@ impl Stream {
             cascade: self.stages(&counts, sub.as_deref()),
             sampling: SamplingStatus { sampling: lane.sampling(), counts },
             dropped: seen.dropped.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+            gives_way: GivesWay { step, what: relief(step).gives },
             bridged_viewers: self.shared.fanout.demand().plain,
             video: self.shared.ingress.video(),
             no_signal: self.shared.no_signal.load().as_deref().cloned(),
