@@ -1,0 +1,99 @@
+//! What one stream's video thread does less of, frame by frame.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::super::metrics::DropReason;
+use super::super::shared::Shared;
+use super::ladder::{DETECTION_STEPS, Ladder, Relief, relief};
+use super::{Meter, computed};
+
+/// The frame at hand, and how the ones before it fared.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Giver {
+    meter: Meter,
+    ladder: Ladder,
+    relief: Relief,
+    /// When the unit at hand came.
+    arrived: Instant,
+    /// What the thread had computed when it took the unit.
+    computed: Duration,
+    /// When a frame was last offered to the detector.
+    offered: Option<Instant>,
+    /// Frames that might have been encoded.
+    frames: u64,
+    /// What an encode takes, drawing included.
+    encode: Duration,
+}
+
+impl Giver {
+    pub(in crate::pipeline) fn new() -> Self {
+        Self {
+            meter: Meter::default(),
+            ladder: Ladder::new(),
+            relief: relief(0),
+            arrived: Instant::now(),
+            computed: Duration::ZERO,
+            offered: None,
+            frames: 0,
+            encode: Duration::ZERO,
+        }
+    }
+
+    /// The thread takes a unit that came at `arrived`.
+    pub(in crate::pipeline) fn begin(&mut self, arrived: Instant) {
+        self.arrived = arrived;
+        self.computed = computed();
+    }
+
+    /// Whether the detector may be offered a frame now; where objects are to be hidden (`guarded`) it always may. If so, it is.
+    pub(in crate::pipeline) fn may_look(&mut self, shared: &Shared, guarded: bool) -> bool {
+        let now = Instant::now();
+        let step = self.ladder.step().min(DETECTION_STEPS).max(shared.member.detection());
+        let every = relief(step).detect_every;
+        let due = self.offered.is_none_or(|offered| now.saturating_duration_since(offered) >= every);
+        let may = guarded || !shared.give_way || due;
+        if may {
+            self.offered = Some(now);
+        }
+        may
+    }
+
+    /// Whether a frame is to be encoded now. `begins`: somebody waits for its first picture.
+    pub(in crate::pipeline) fn may_encode(&mut self, shared: &Shared, begins: bool) -> Result<(), DropReason> {
+        self.frames += 1;
+        if self.arrived.elapsed() + self.encode > shared.max_latency {
+            // The guess shrinks, so that one very slow encode does not end all that follow.
+            self.encode -= self.encode / 4;
+            return Err(DropReason::Late);
+        }
+        if self.relief.every > 1 && !begins && !self.frames.is_multiple_of(self.relief.every.into()) {
+            return Err(DropReason::Overload);
+        }
+        Ok(())
+    }
+
+    /// A frame was drawn on and encoded since `begun`.
+    pub(in crate::pipeline) fn encoded(&mut self, begun: Instant) {
+        let took = begun.elapsed();
+        self.encode = if self.encode.is_zero() { took } else { (self.encode * 3 + took) / 4 };
+    }
+
+    /// The thread is done with the unit.
+    pub(in crate::pipeline) fn end(&mut self, shared: &Shared) {
+        let now = Instant::now();
+        let computed = computed().saturating_sub(self.computed);
+        let wait = now.saturating_duration_since(self.arrived).saturating_sub(computed);
+        let Some(window) = self.meter.note(wait, computed, now).filter(|_| shared.give_way) else { return };
+        let before = self.ladder.step();
+        let step = self.ladder.take(window.verdict, shared.member.most(window.full));
+        if step == before {
+            return;
+        }
+        self.relief = relief(step);
+        shared.member.stand(step, window.full);
+        shared.step.store(step, Ordering::Relaxed);
+        shared.metrics.gives_way(step);
+        tracing::debug!(stream = %shared.name, step, gives = ?self.relief.gives, "giving way");
+    }
+}

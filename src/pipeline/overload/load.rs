@@ -1,0 +1,145 @@
+//! Where all streams of a server stand: the detector's cadence for all, and whether a new session may come.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use metrics::gauge;
+
+use super::ladder::{DETECTION_STEPS, LAST_STEPS};
+
+/// The load on a server, as its streams feel it.
+#[derive(Debug, Default)]
+pub struct Load {
+    standings: Mutex<Standings>,
+    /// How far the detector has given way for all.
+    detection: AtomicU8,
+    /// Nothing is left to give.
+    full: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Standings {
+    next: u64,
+    steps: HashMap<u64, Standing>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    step: u8,
+    /// It waits for itself.
+    alone: bool,
+}
+
+impl Load {
+    /// The load of no streams.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Whether all has given way that can, for half of the streams or more: one more session would cost latency.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// A stream begins.
+    pub(in crate::pipeline) fn join(self: &Arc<Self>) -> Member {
+        let mut standings = self.lock();
+        let id = standings.next;
+        standings.next += 1;
+        standings.steps.insert(id, Standing::default());
+        self.settle(&standings);
+        Member { load: Arc::clone(self), id }
+    }
+
+    fn settle(&self, standings: &Standings) {
+        // A stream that fills a core by itself is not helped by what the detector gives for all.
+        let shared = standings.steps.values().filter(|standing| !standing.alone).map(|standing| standing.step);
+        let detection = shared.max().unwrap_or(0).min(DETECTION_STEPS);
+        let at_the_end = standings.steps.values().filter(|standing| standing.step >= LAST_STEPS).count();
+        let full = at_the_end > 0 && at_the_end * 2 >= standings.steps.len();
+        if self.full.swap(full, Ordering::Relaxed) != full {
+            if full {
+                tracing::warn!("the machine is full: new sessions are refused until a stream needs less or leaves");
+            } else {
+                tracing::info!("the machine has room again");
+            }
+        }
+        self.detection.store(detection, Ordering::Relaxed);
+        gauge!("sightline_overload_full").set(if full { 1.0 } else { 0.0 });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Standings> {
+        self.standings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One stream's part of the load. Dropping it takes the stream out.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Member {
+    load: Arc<Load>,
+    id: u64,
+}
+
+impl Member {
+    /// Says on which step of its ladder the stream stands, and whether it is its own work that it waits for.
+    pub(in crate::pipeline) fn stand(&self, step: u8, alone: bool) {
+        let mut standings = self.load.lock();
+        standings.steps.insert(self.id, Standing { step, alone });
+        self.load.settle(&standings);
+    }
+
+    /// How far the detector has given way for all: 0 to [`DETECTION_STEPS`].
+    pub(in crate::pipeline) fn detection(&self) -> u8 {
+        self.load.detection.load(Ordering::Relaxed)
+    }
+
+    /// The step beyond which this stream does not go now: while the detector may still give more for all, that comes first.
+    pub(in crate::pipeline) fn most(&self, alone: bool) -> u8 {
+        if alone || self.detection() >= DETECTION_STEPS { u8::MAX } else { DETECTION_STEPS }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut standings = self.load.lock();
+        standings.steps.remove(&self.id);
+        self.load.settle(&standings);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_detector_gives_way_for_all_and_a_stream_that_is_full_by_itself_asks_nobody() {
+        let load = Load::new();
+        let (one, other) = (load.join(), load.join());
+        one.stand(2, false);
+        assert_eq!((one.detection(), other.detection()), (2, 2));
+        assert_eq!(other.most(false), DETECTION_STEPS);
+        one.stand(6, true);
+        assert_eq!(other.detection(), 0);
+        assert_eq!(one.most(true), u8::MAX);
+        one.stand(6, false);
+        assert_eq!((other.detection(), other.most(false)), (DETECTION_STEPS, u8::MAX));
+        drop(one);
+        assert_eq!(other.detection(), 0);
+    }
+
+    #[test]
+    fn it_is_full_when_half_of_the_streams_have_nothing_left_to_give() {
+        let load = Load::new();
+        assert!(!load.is_full());
+        let members: Vec<_> = (0..4).map(|_| load.join()).collect();
+        members[0].stand(LAST_STEPS, false);
+        assert!(!load.is_full());
+        members[1].stand(LAST_STEPS + 1, false);
+        assert!(load.is_full());
+        members[1].stand(LAST_STEPS - 1, false);
+        assert!(!load.is_full());
+    }
+}
