@@ -53,6 +53,7 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
         pipeline.set_warnings(reload::CAMERAS, refused);
         let stop = CancellationToken::new();
         tokio::spawn(Arc::clone(&pipeline).watch_models());
+        tokio::spawn(Arc::clone(&pipeline).keep_budgets());
         tokio::spawn(reload::watch(reloader, hangups, Arc::clone(&pipeline), stop.clone()));
         tokio::spawn(stop_on_signal(stop.clone()));
         tokio::spawn({

@@ -71,6 +71,12 @@ pub struct CameraConfig {
     /// How those are hidden: `black`, `blur` or `pixelate`; as `[stream]` says when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask_style: Option<MaskVeil>,
+    /// How old its boxes may be, in milliseconds; as `[stream]` says when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection_budget_ms: Option<u64>,
+    /// The models that look where that is missed, heaviest first; those of `[stream]` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lighter_models: Option<Vec<String>>,
     /// Stages in place of one model; those of `[stream]` when absent and the camera has no model of its own, none when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cascade: Option<Vec<CascadeStage>>,
@@ -106,6 +112,8 @@ impl CameraConfig {
             privacy_before_first: None,
             masks: None,
             mask_style: None,
+            detection_budget_ms: None,
+            lighter_models: None,
             cascade: None,
         }
     }
@@ -117,7 +125,9 @@ impl CameraConfig {
     pub fn validate(&self) -> Result<(), String> {
         self.lane_priority()?;
         self.lane_zone()?;
-        self.rules(&Rules::default()).validate()?;
+        // What `[stream]` says of the budget is not known here.
+        let assumed = if self.lighter_models.as_ref().is_some_and(|models| !models.is_empty()) { 1000 } else { 0 };
+        self.rules(&Rules { detection_budget_ms: assumed, ..Rules::default() }).validate()?;
         if self.model.is_some() && self.cascade.as_ref().is_some_and(|cascade| !cascade.is_empty()) {
             return Err("model and cascade: leave one of them out".to_owned());
         }
@@ -139,6 +149,8 @@ impl CameraConfig {
             privacy_before_first: self.privacy_before_first.unwrap_or(defaults.privacy_before_first),
             masks: self.masks.as_ref().unwrap_or(&defaults.masks).clone(),
             mask_style: self.mask_style.unwrap_or(defaults.mask_style),
+            detection_budget_ms: self.detection_budget_ms.unwrap_or(defaults.detection_budget_ms),
+            lighter_models: self.lighter_models.as_ref().unwrap_or(&defaults.lighter_models).clone(),
             cascade: match &self.cascade {
                 Some(cascade) => cascade.clone(),
                 None if self.model.is_some() => Vec::new(),

@@ -5,6 +5,7 @@
 
 mod admit;
 mod boxes;
+mod budget;
 mod camera;
 mod cameras;
 mod departures;

@@ -13,6 +13,9 @@ use crate::detect::{Change, ModelStatus, Pools, Upload};
 /// How often the models' files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether a stream needs another model for its budget.
+const BUDGET_LOOK: Duration = Duration::from_millis(500);
+
 /// Whose warnings those of models are.
 const MODELS: &str = "models";
 
@@ -68,6 +71,30 @@ impl Pipeline {
         check_name(name)?;
         let upload = self.pool.upload(name)?;
         Ok(ModelUpload { pool: Arc::clone(&self.pool), name: name.to_owned(), upload })
+    }
+
+    /// Looks at the streams with a `detection_budget_ms` twice a second, until the end, and lets another of their models look where
+    /// the budget asks for it.
+    pub async fn keep_budgets(self: Arc<Self>) {
+        let mut tick = interval(BUDGET_LOOK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            let due = self.streams.all().into_iter().map(|place| Arc::clone(&place.stream));
+            let due: Vec<_> = due.filter(|stream| stream.has_other_model_due()).collect();
+            if due.is_empty() {
+                continue;
+            }
+            // A sub-stream's thread may have to be joined.
+            let kept =
+                tokio::task::spawn_blocking(move || due.iter().for_each(|stream| _ = stream.keep_budget())).await;
+            if kept.is_err() {
+                tracing::error!("a stream's model could not be changed for its budget");
+            }
+        }
     }
 
     /// Looks at the models' files once a second, until the end, and takes those over that have changed.

@@ -30,6 +30,11 @@ pub struct Rules {
     pub masks: Vec<Vec<[f32; 2]>>,
     /// How those are hidden: `black`, `blur` or `pixelate`.
     pub mask_style: MaskVeil,
+    /// Boxes are to be no older than this, in milliseconds: the detector looks as seldom as that allows, and by a lighter model where
+    /// a look takes too long. 0: it looks at every frame that it can.
+    pub detection_budget_ms: u64,
+    /// The models that look in the place of the stream's own where that is too slow for the budget, heaviest first.
+    pub lighter_models: Vec<String>,
     /// Stages in place of one model: a strategy of sampling, a model with the classes that go on, a model for the crops.
     pub cascade: Vec<CascadeStage>,
 }
@@ -43,10 +48,24 @@ impl Rules {
         self.sampling.validate()?;
         RegionSet::new(&self.regions)?;
         let cascade = Cascade::new(&self.cascade)?;
+        if self.detection_budget_ms != 0 && !(50..=10_000).contains(&self.detection_budget_ms) {
+            return Err(format!("detection_budget_ms = {}: 0 (none), or 50 to 10000", self.detection_budget_ms));
+        }
+        if !self.lighter_models.is_empty() && self.detection_budget_ms == 0 {
+            return Err("lighter_models: they look where detection_budget_ms is missed, and that is 0".to_owned());
+        }
+        if !self.lighter_models.is_empty() && cascade.is_some() {
+            return Err("lighter_models: a cascade names its models itself; leave one of them out".to_owned());
+        }
         if self.sampling != Sampling::default() && cascade.is_some_and(|cascade| cascade.sampling.is_some()) {
             return Err("sampling: the cascade begins with one too; leave one of them out".to_owned());
         }
         self.hiding().validate()
+    }
+
+    /// How old boxes may be; zero for whatever they are.
+    pub(super) fn budget(&self) -> Duration {
+        Duration::from_millis(self.detection_budget_ms)
     }
 
     /// The cascade, if there is one.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{broadcast, watch};
 
+use super::budget::Budget;
 use super::departures::Departures;
 use super::inbox::Inbox;
 use super::ingress::{Ingress, Name};
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub(super) newest: ArcSwapOption<Detections>,
     pub(super) results: broadcast::Sender<Arc<Detections>>,
     pub(super) overlay: ArcSwap<Overlay>,
+    /// How old they may be.
+    pub(super) budget: Budget,
     /// How many read the results, beside the boxes in the picture.
     pub(super) readers: AtomicUsize,
     pub(super) max_box_age: Duration,
@@ -112,6 +115,7 @@ impl Shared {
             newest: ArcSwapOption::empty(),
             results: broadcast::channel(WAITING_RESULTS).0,
             overlay: ArcSwap::from_pointee(config.overlay),
+            budget: Budget::new(),
             readers: AtomicUsize::new(0),
             max_box_age: Duration::from_millis(config.max_box_age_ms),
             follow: config.follow,
@@ -128,6 +132,7 @@ impl Shared {
             sub_seen: Mutex::new(None),
         });
         shared.set_privacy(privacy);
+        shared.budget.set(config.stream.budget(), 1 + config.stream.lighter_models.len());
         shared
     }
 
@@ -167,6 +172,7 @@ impl Shared {
     /// Takes a result of the detector, named after a frame of the main stream.
     pub(super) fn detected(&self, result: Arc<Detections>) {
         self.metrics.detected(&result);
+        self.budget.note(result.arrived.elapsed());
         self.watch.take(&result);
         self.newest.store(Some(Arc::clone(&result)));
         self.inbox.notify_detected();
@@ -179,10 +185,14 @@ impl Shared {
         self.hides_objects() || self.options.detect_always || self.readers.load(Ordering::Relaxed) > 0
     }
 
-    /// The least time between two looks of the detector, which gives way to the video of all streams.
+    /// The least time between two looks of the detector: it gives way to the video of all streams, and looks no more often than its
+    /// budget needs.
     pub(super) fn looks_every(&self) -> Duration {
         let guarded = self.hides_objects() || !self.give_way;
-        if guarded { Duration::ZERO } else { relief(self.member.detection()).detect_every }
+        let gives = if guarded { Duration::ZERO } else { relief(self.member.detection()).detect_every };
+        // Where objects are hidden a look is due this often, whatever else is asked for.
+        let most = if self.hides_objects() { privacy::AT_LEAST } else { Duration::MAX };
+        gives.max(self.budget.every()).min(most)
     }
 
     /// Whether there are objects that nobody may see.

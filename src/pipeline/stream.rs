@@ -1,5 +1,6 @@
 //! A stream: a name, a video thread, a lane in the detector pool, and whoever watches.
 
+mod model;
 mod report;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +12,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, watch};
 
+use self::model::take_lane;
 use super::inbox::Pushed;
 use super::ingress::{Name, wall_clock};
 use super::latency::LatencyReport;
@@ -25,7 +27,7 @@ use super::video::{Video, lock};
 use crate::annotate::{Annotator, Hider};
 use crate::decode::VideoDecoder;
 use crate::detect::follow::predicted;
-use crate::detect::{Lane, LaneModel, LaneOptions, Pools, Priority, Zone};
+use crate::detect::{Lane, LaneOptions, Pools, Priority, Zone};
 use crate::media::{AccessUnit, AudioPacket, Detections, FrameLedger, FramePool, KeyframeRequest};
 use crate::sink::message::{ConfigMessage, ErrorCode, MessageError, StreamConfig};
 use crate::sink::{Bitstream, EncodedFrame, VideoChoice, ViewerFeed};
@@ -43,6 +45,10 @@ pub struct Stream {
     /// Frames that lanes skipped which are gone.
     skipped: AtomicU64,
     sub: Mutex<Option<Arc<SubStream>>>,
+    /// What makes a lighter model ready before it looks, and keeps it so.
+    standby: Mutex<Vec<Lane>>,
+    /// The model that its own settings name, while a lighter one looks.
+    own_model: Mutex<Option<String>>,
     audio: broadcast::Sender<AudioPacket>,
     keyframes: KeyframeRequest,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -82,6 +88,8 @@ impl Stream {
             pool: Arc::clone(pool),
             lane,
             sub: Mutex::default(),
+            standby: Mutex::default(),
+            own_model: Mutex::new(model.clone()),
             model: Mutex::new(model),
             skipped: AtomicU64::new(0),
             audio: broadcast::channel(WAITING_AUDIO).0,
@@ -293,34 +301,6 @@ impl Stream {
         Ok(self.config())
     }
 
-    /// Which model looks, or why none does.
-    #[must_use]
-    pub fn model(&self) -> LaneModel {
-        self.lane.load().model()
-    }
-
-    /// Lets another model look, from the next frame on, with what the configuration says and its own thresholds where that says
-    /// nothing; priority and zone stay, and so do the viewers. Tracks begin anew.
-    ///
-    /// Joins the sub-stream's thread, which begins again with its next IDR: not to be called on a task of the network's.
-    pub fn set_model(&self, model: Option<String>) {
-        let before = self.lane.load_full();
-        let options = LaneOptions {
-            model: model.clone(),
-            priority: before.priority(),
-            zone: before.zone(),
-            ..LaneOptions::default()
-        };
-        *lock(&self.model) = model;
-        self.lane.store(Arc::new(take_lane(&self.shared, &self.pool, options)));
-        self.shared.newest.store(None);
-        let sub = lock(&self.sub).take();
-        let skipped = before.counters().skipped + sub.as_ref().map_or(0, |sub| sub.lane().counters().skipped);
-        self.skipped.fetch_add(skipped, Ordering::Relaxed);
-        drop((before, sub));
-        *lock(&self.shared.sub_seen) = None;
-    }
-
     /// How much of the detector's time, against the other streams; holds from the next frame on.
     pub fn set_priority(&self, priority: Priority) {
         self.lane.load().set_priority(priority);
@@ -351,6 +331,8 @@ impl Stream {
             lane.set_regions(&regions);
         }
         self.shared.set_privacy(rules.hiding());
+        self.shared.budget.set(rules.budget(), 1 + rules.lighter_models.len());
+        lock(&self.standby).clear();
     }
 
     /// Why the stream ended by itself, if it did.
@@ -387,19 +369,6 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// A place with the detector, whose results are the stream's for as long as it has no other.
-fn take_lane(shared: &Arc<Shared>, pool: &Pools, options: LaneOptions) -> Lane {
-    let number = shared.lanes.fetch_add(1, Ordering::AcqRel) + 1;
-    let weak = Arc::downgrade(shared);
-    pool.lane(Arc::clone(&shared.name), shared.rules.load().lane(options), move |result| {
-        if let Some(shared) = weak.upgrade()
-            && shared.lanes.load(Ordering::Acquire) == number
-        {
-            shared.detected(result);
-        }
-    })
 }
 
 /// As long as one lives, somebody reads the stream's results.

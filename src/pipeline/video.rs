@@ -7,6 +7,8 @@
 //!
 //! While no pictures come, the last one goes out with a banner.
 
+mod outage;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use arc_swap::ArcSwap;
 
 use super::boxes::Boxes;
 use super::inbox::Event;
-use super::ingress::{Name, Named};
+use super::ingress::Named;
 use super::metrics::DropReason;
 use super::overload::Giver;
 use super::rendition::Rendition;
@@ -244,7 +246,7 @@ impl Video {
             overlay => {
                 self.awaited = None;
                 let looks = (drawn || read) && !self.shared.sub_stream_is_live();
-                if looks && self.giver.may_look(&self.shared, self.shared.hides_objects()) {
+                if looks && self.giver.may_look(&self.shared) {
                     self.lane.load().offer_as(frame.clone(), Hint { keyframe, wanted: false });
                 }
                 if demand.annotated > 0 {
@@ -348,64 +350,6 @@ impl Video {
                 self.shared.metrics.dropped(DropReason::Encode, 1);
                 self.log_rarely(&error);
             }
-        }
-    }
-
-    fn take_signal(&mut self, lost: Option<String>) {
-        let Some(text) = lost else {
-            // Until a picture comes, the last one is as old as it was.
-            return;
-        };
-        self.awaited = None;
-        self.shared.no_signal.store(Some(Arc::new(text.clone())));
-        let since = self.shared.last.load().as_ref().map(|last| last.name.arrived);
-        match &mut self.silence {
-            Some(silence) => silence.reword(text),
-            none => *none = Some(Silence::new(text, since.unwrap_or_else(Instant::now))),
-        }
-        self.show_silence();
-    }
-
-    fn end_silence(&mut self) {
-        if self.silence.take().is_some() {
-            self.shared.no_signal.store(None);
-        }
-        if self.shared.unsupported.borrow().is_some() {
-            self.shared.unsupported.send_replace(None);
-        }
-    }
-
-    /// Sends the last picture with the banner to whoever watches, if it is time or somebody has no picture yet.
-    fn show_silence(&mut self) {
-        let demand = self.shared.fanout.demand();
-        let now = Instant::now();
-        let annotated = demand.annotated > 0;
-        let plain = demand.plain > 0;
-        let Some(silence) = &mut self.silence else { return };
-        let somebody_waits = (annotated && self.annotated.has_to_begin(now)) || (plain && self.plain.has_to_begin(now));
-        if !(annotated || plain) || (now < silence.due() && !somebody_waits) {
-            return;
-        }
-        let last = self.shared.last.load_full();
-        let base = last.map_or_else(Silence::darkness, |last| {
-            let mut picture = Arc::clone(&last.picture);
-            self.shared.hide(&mut picture, &self.lane.load(), &mut self.hider, last.name.arrived, &[]);
-            Arc::unwrap_or_clone(picture)
-        });
-        let picture = Arc::new(silence.draw(base, now));
-        let Name { id, rtp_timestamp, captured, arrived, .. } = self.shared.ingress.name_of_our_own(now);
-        self.last_id = Some(id);
-        let mut ledger = FrameLedger::arrived(arrived, arrived);
-        ledger.mark_at(Mark::Dequeued, now);
-        ledger.mark_at(Mark::Decoded, now);
-        ledger.mark_at(Mark::RenderStarted, now);
-        ledger.mark(Mark::Drawn);
-        let frame = Frame { id, rtp_timestamp, captured, picture, ledger };
-        if plain {
-            self.send(Bitstream::Plain, frame.clone(), Vec::new(), None);
-        }
-        if annotated {
-            self.send(Bitstream::Annotated, frame, Vec::new(), None);
         }
     }
 

@@ -46,13 +46,13 @@ impl Giver {
         self.computed = computed();
     }
 
-    /// Whether the detector may be offered a frame now; where objects are to be hidden (`guarded`) it always may. If so, it is.
-    pub(in crate::pipeline) fn may_look(&mut self, shared: &Shared, guarded: bool) -> bool {
+    /// Whether the detector may be offered a frame now. If so, it is.
+    pub(in crate::pipeline) fn may_look(&mut self, shared: &Shared) -> bool {
         let now = Instant::now();
-        let step = self.ladder.step().min(DETECTION_STEPS).max(shared.member.detection());
-        let every = relief(step).detect_every;
-        let due = self.offered.is_none_or(|offered| now.saturating_duration_since(offered) >= every);
-        let may = guarded || !shared.give_way || due;
+        let own = relief(self.ladder.step().min(DETECTION_STEPS)).detect_every;
+        let own = if shared.hides_objects() { Duration::ZERO } else { own };
+        let every = shared.looks_every().max(own);
+        let may = self.offered.is_none_or(|offered| now.saturating_duration_since(offered) >= every);
         if may {
             self.offered = Some(now);
         }
