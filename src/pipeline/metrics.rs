@@ -25,10 +25,12 @@ pub(super) enum DropReason {
     Exact,
     /// The encoder failed.
     Encode,
+    /// The way to the viewers would not have carried it in time.
+    Bandwidth,
 }
 
 impl DropReason {
-    const ALL: [Self; 5] = [Self::Overflow, Self::Decode, Self::Superseded, Self::Exact, Self::Encode];
+    const ALL: [Self; 6] = [Self::Overflow, Self::Decode, Self::Superseded, Self::Exact, Self::Encode, Self::Bandwidth];
 
     fn name(self) -> &'static str {
         match self {
@@ -37,6 +39,7 @@ impl DropReason {
             Self::Superseded => "superseded",
             Self::Exact => "exact",
             Self::Encode => "encode",
+            Self::Bandwidth => "bandwidth",
         }
     }
 }

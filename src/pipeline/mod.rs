@@ -17,6 +17,7 @@ mod options;
 mod original;
 mod parts;
 mod privacy;
+mod rate;
 mod redact;
 mod regions;
 mod registry;

@@ -275,8 +275,21 @@ impl Video {
         }
     }
 
+    /// Whether the viewers' links take another picture now; one that they do not is counted.
+    fn is_affordable(&mut self, bitstream: Bitstream, frame: &Frame) -> bool {
+        let rendition = if bitstream == Bitstream::Plain { &mut self.plain } else { &mut self.annotated };
+        let affordable = rendition.admits(&frame.picture, self.shared.fanout.narrowest(bitstream));
+        if !affordable {
+            self.shared.metrics.dropped(DropReason::Bandwidth, 1);
+        }
+        affordable
+    }
+
     /// Draws and sends a frame to the viewers of the annotated video, with the boxes that are chosen for it.
     fn show(&mut self, mut frame: Frame, choose: impl FnOnce(&mut Boxes, &Shared, &Frame) -> Chosen) {
+        if !self.is_affordable(Bitstream::Annotated, &frame) {
+            return;
+        }
         frame.ledger.mark(Mark::RenderStarted);
         let (mut boxes, result) = choose(&mut self.boxes, &self.shared, &frame);
         // What is drawn is what is said, to the pixel: 25.96 is told as 26.0, and its edge must not stand at 25.
@@ -294,6 +307,9 @@ impl Video {
 
     /// Sends a frame without boxes.
     fn show_plain(&mut self, mut frame: Frame) {
+        if !self.is_affordable(Bitstream::Plain, &frame) {
+            return;
+        }
         frame.ledger.mark(Mark::RenderStarted);
         self.hide(&mut frame, &[]);
         frame.ledger.mark(Mark::Drawn);
@@ -308,7 +324,7 @@ impl Video {
 
     fn send(&mut self, bitstream: Bitstream, frame: Frame, boxes: Vec<Detection>, result: Option<Arc<Detections>>) {
         let rendition = if bitstream == Bitstream::Plain { &mut self.plain } else { &mut self.annotated };
-        match rendition.encode(frame, boxes, result) {
+        match rendition.encode(frame, boxes, result, self.shared.fanout.narrowest(bitstream)) {
             Ok((encoded, bytes)) => {
                 self.shared.metrics.frame_encoded(encoded.idr, bytes);
                 self.shared.fanout.send(&Arc::new(encoded));
