@@ -130,6 +130,14 @@ fn describe() {
     describe_gauge!("sightline_rtt_seconds", "Longest round trip to a peer of the stream, by its receiver reports");
     describe_gauge!("sightline_loss_ratio", "Largest share of our packets that a peer of the stream lost lately");
     describe_gauge!(
+        "sightline_bandwidth_bps",
+        "What the narrowest way to a viewer of the stream carries, by its feedback"
+    );
+    describe_gauge!(
+        "sightline_link_queue_seconds",
+        "Longest time that packets to a viewer of the stream queue on the way"
+    );
+    describe_gauge!(
         "video_camera_status",
         "0 disabled, 1 live, 2 connecting, 3 stalled, 4 backoff, 5 unauthorized, 6 unsupported, 7 idle"
     );

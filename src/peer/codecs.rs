@@ -10,7 +10,7 @@ use rtc::peer_connection::configuration::media_engine::{
 use rtc::rtp_transceiver::rtp_sender::{
     RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
 };
-use webrtc::peer_connection::{MediaEngine, Registry, configure_rtcp_reports, configure_twcc_receiver_only};
+use webrtc::peer_connection::{MediaEngine, Registry, configure_rtcp_reports, configure_twcc};
 
 use super::PeerError;
 use super::tap::{Tap, TapInterceptor};
@@ -69,7 +69,8 @@ pub(super) fn audio_codec(mime_type: &str) -> Option<AudioCodec> {
 }
 
 /// No RTX is negotiated: packets that it recovers never clear the NACK generator of this stack, and 3 % loss caused
-/// seventeen times as many retransmissions. No pacer: it holds the last packet of a frame back by 20 ms.
+/// seventeen times as many retransmissions. No pacer: it holds the last packet of a frame back by 20 ms;
+/// so the numbers of transport-wide feedback are on without the stack's congestion control, and the tap reads them.
 pub(super) fn media_and_interceptors(tap: &Arc<Tap>) -> Result<(MediaEngine, Registry), PeerError> {
     let mut media = MediaEngine::default();
     for (payload_type, profile) in H264_PROFILES {
@@ -84,7 +85,7 @@ pub(super) fn media_and_interceptors(tap: &Arc<Tap>) -> Result<(MediaEngine, Reg
         let extension = RTCRtpHeaderExtensionCapability { uri: uri.to_owned() };
         media.register_header_extension(extension, RtpCodecKind::Video, None)?;
     }
-    let registry = configure_twcc_receiver_only(Registry::new(), &mut media)?;
+    let registry = configure_twcc(Registry::new(), &mut media)?;
     let registry = configure_rtcp_reports(registry)
         .with(Slot::NackResponder, NackResponderBuilder::new().build())
         .with(

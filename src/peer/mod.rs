@@ -4,6 +4,7 @@
 //! shared UDP port, codecs, header extensions, RTCP, tracks, the datachannel. Does not belong here: what the packets
 //! mean (that is `source`) and what is sent (that is `sink`), sessions, streams, HTTP.
 
+mod bandwidth;
 mod channel;
 mod codecs;
 mod connection;
@@ -19,6 +20,7 @@ mod tracks;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+pub use bandwidth::Bandwidth;
 pub use channel::{Channel, ChannelEvent};
 pub use connection::{Connection, ConnectionEvent, ConnectionState, Patched};
 pub use engine::{Answered, Engine};

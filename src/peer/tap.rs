@@ -4,7 +4,7 @@
 //! Two places look. The datagrams are seen at the socket, where the time is the truest (RTP headers are not encrypted by
 //! SRTP, RFC 3711 §3.1). RTCP is seen decrypted, by an interceptor next to the wire.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,11 +13,17 @@ use rtc::interceptor::{Interceptor, Packet, StreamInfo, TaggedPacket};
 use rtc::rtcp;
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::reception_report::ReceptionReport;
+use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::sansio::Protocol;
+use rtc::sdp::extmap::TRANSPORT_CC_URI;
 use rtc::shared::error::Error;
-use tokio::sync::mpsc;
+use rtc::shared::marshal::MarshalSize;
+use tokio::sync::{mpsc, watch};
+
+use super::bandwidth::{Bandwidth, Estimator, Load};
 
 use crate::media::{KeyframeRequest, SenderReport};
 
@@ -25,6 +31,9 @@ use crate::media::{KeyframeRequest, SenderReport};
 const ARRIVALS: usize = 2048;
 /// How many of our own sender reports are remembered to measure the round trip.
 const REPORTS: usize = 8;
+
+/// What a packet grows by on its way out: the tag of SRTP (RFC 7714 §13), UDP and IPv4.
+const WIRE_OVERHEAD: usize = 16 + 8 + 20;
 
 /// The packets of a frame have been handed to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +59,8 @@ pub struct NetworkStats {
     pub loss: Option<f32>,
     /// Keyframe requests (PLI and FIR) that came from the other side.
     pub keyframe_requests: u64,
+    /// What the way to the other side carries, once it has said something of what it got.
+    pub bandwidth: Option<Bandwidth>,
 }
 
 struct Arrival {
@@ -75,6 +86,8 @@ pub(super) struct Tap {
     bytes_out: AtomicU64,
     keyframe_requests: AtomicU64,
     reports: Mutex<Reports>,
+    estimator: Mutex<Estimator>,
+    bandwidth: watch::Sender<Option<Bandwidth>>,
     video_out: OnceLock<VideoNotes>,
     audio_out: Mutex<Option<AudioNote>>,
     on_keyframe_request: OnceLock<KeyframeRequest>,
@@ -152,6 +165,8 @@ impl Tap {
             bytes_out: AtomicU64::new(0),
             keyframe_requests: AtomicU64::new(0),
             reports: Mutex::default(),
+            estimator: Mutex::default(),
+            bandwidth: watch::Sender::new(None),
             video_out: OnceLock::new(),
             audio_out: Mutex::default(),
             on_keyframe_request: OnceLock::new(),
@@ -164,6 +179,15 @@ impl Tap {
 
     fn reports(&self) -> MutexGuard<'_, Reports> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn estimator(&self) -> MutexGuard<'_, Estimator> {
+        self.estimator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the way to the other side carries, whenever that is known better.
+    pub(super) fn bandwidth(&self) -> watch::Receiver<Option<Bandwidth>> {
+        self.bandwidth.subscribe()
     }
 
     /// A datagram came.
@@ -247,6 +271,7 @@ impl Tap {
             rtt: reports.rtt,
             loss: reports.loss,
             keyframe_requests: self.keyframe_requests.load(Ordering::Relaxed),
+            bandwidth: *self.bandwidth.borrow(),
         }
     }
 
@@ -260,6 +285,15 @@ impl Tap {
                 }
             } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
                 report.reports.iter().for_each(|block| self.on_reception_report(block, now));
+            } else if let Some(feedback) = packet.downcast_ref::<TransportLayerCc>() {
+                let mut estimator = self.estimator();
+                if estimator.feedback(feedback, now) {
+                    self.bandwidth.send_replace(estimator.bandwidth());
+                }
+            } else if let Some(remb) = packet.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
+                let mut estimator = self.estimator();
+                estimator.allow(f64::from(remb.bitrate));
+                self.bandwidth.send_replace(estimator.bandwidth());
             } else if let Some(report) = packet.downcast_ref::<rtcp::sender_report::SenderReport>() {
                 let said = SenderReport { ntp: report.ntp_time, rtp_timestamp: report.rtp_time };
                 // A connection that sends audio too reports on both: the video's is the one that dates frames, and the
@@ -281,6 +315,16 @@ impl Tap {
         if let Some(sent) = sent {
             let held = Duration::from_nanos(u64::from(block.delay) * 1_000_000_000 / 65_536);
             reports.rtt = Some(now.saturating_duration_since(sent).saturating_sub(held));
+        }
+    }
+
+    /// A packet leaves with the transport-wide `number`, the last time that it is seen in clear.
+    fn on_numbered_out(&self, number: u16, packet: &rtc::rtp::Packet, newest: bool, now: Instant) {
+        let video = self.video_out.get().is_some_and(|notes| notes.ssrc == packet.header.ssrc);
+        let load = if video && newest { Load::Video(packet.payload.len()) } else { Load::Other };
+        let mut estimator = self.estimator();
+        if estimator.sent(number, packet.marshal_size() + WIRE_OVERHEAD, load, now) {
+            self.bandwidth.send_replace(estimator.bandwidth());
         }
     }
 
@@ -310,13 +354,35 @@ impl Tap {
 /// The interceptor that shows RTCP to the tap. It changes nothing but the time in the reports on audio.
 pub(super) struct TapInterceptor {
     tap: Arc<Tap>,
+    /// The streams whose packets are numbered for the whole transport.
+    numbered: HashMap<u32, Numbered>,
     reads: VecDeque<TaggedPacket>,
     writes: VecDeque<TaggedPacket>,
 }
 
+struct Numbered {
+    /// The id of the header extension with the number.
+    extension: u8,
+    /// The newest packet of the stream; others are sent once more.
+    newest: Option<u16>,
+}
+
+impl Numbered {
+    /// The transport-wide number of a packet, and whether it is a new one.
+    fn read(&mut self, packet: &rtc::rtp::Packet) -> Option<(u16, bool)> {
+        let &[high, low, ..] = packet.header.get_extension(self.extension)?.as_ref() else { return None };
+        let sequence_number = packet.header.sequence_number;
+        let is_new = self.newest.is_none_or(|newest| sequence_number.wrapping_sub(newest).cast_signed() > 0);
+        if is_new {
+            self.newest = Some(sequence_number);
+        }
+        Some((u16::from_be_bytes([high, low]), is_new))
+    }
+}
+
 impl TapInterceptor {
     pub(super) fn new(tap: Arc<Tap>) -> Self {
-        Self { tap, reads: VecDeque::new(), writes: VecDeque::new() }
+        Self { tap, numbered: HashMap::new(), reads: VecDeque::new(), writes: VecDeque::new() }
     }
 }
 
@@ -340,8 +406,15 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for TapInterceptor {
     }
 
     fn handle_write(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
-        if let Packet::Rtcp(packets) = &mut message.message.packet {
-            self.tap.on_rtcp_out(packets, message.now);
+        match &mut message.message.packet {
+            Packet::Rtcp(packets) => self.tap.on_rtcp_out(packets, message.now),
+            Packet::Rtp(packet) => {
+                let numbered = self.numbered.get_mut(&packet.header.ssrc).and_then(|stream| stream.read(packet));
+                if let Some((number, newest)) = numbered {
+                    self.tap.on_numbered_out(number, packet, newest, Instant::now());
+                }
+            }
+            _ => {}
         }
         self.writes.push_back(message);
         Ok(())
@@ -361,8 +434,17 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for TapInterceptor {
 }
 
 impl Interceptor for TapInterceptor {
-    fn bind_local_stream(&mut self, _: &StreamInfo) {}
-    fn unbind_local_stream(&mut self, _: &StreamInfo) {}
+    fn bind_local_stream(&mut self, stream: &StreamInfo) {
+        let extension = stream.rtp_header_extensions.iter().find(|extension| extension.uri == TRANSPORT_CC_URI);
+        if let Some(extension) = extension.and_then(|extension| u8::try_from(extension.id).ok()) {
+            self.numbered.insert(stream.ssrc, Numbered { extension, newest: None });
+        }
+    }
+
+    fn unbind_local_stream(&mut self, stream: &StreamInfo) {
+        self.numbered.remove(&stream.ssrc);
+    }
+
     fn bind_remote_stream(&mut self, _: &StreamInfo) {}
     fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
 }

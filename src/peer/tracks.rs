@@ -11,12 +11,13 @@ use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication
 use rtc::rtp;
 use rtc::rtp::codec::h264::H264Payloader;
 use rtc::rtp::packetizer::Payloader;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 
 use super::PeerError;
+use super::bandwidth::Bandwidth;
 use super::tap::{AudioNote, Sent, Tap};
 use crate::media::{AudioCodec, AudioPacket, KeyframeRequest, RtpPacket, SenderReport};
 
@@ -244,6 +245,12 @@ impl VideoOut {
     /// Where a note comes for each frame whose last packet was handed to the kernel. Can be taken once.
     pub fn take_sent(&mut self) -> Option<mpsc::Receiver<Sent>> {
         self.sent.take()
+    }
+
+    /// What the way to the viewer carries, whenever that is known better; `None` before its first word.
+    #[must_use]
+    pub fn bandwidth(&self) -> watch::Receiver<Option<Bandwidth>> {
+        self.tap.bandwidth()
     }
 
     /// From now on, the viewer's PLI and FIR (RFC 4585 §6.3.1, RFC 5104 §4.3.1) go to `request`. Can be said once.

@@ -25,6 +25,8 @@ pub(super) enum DropReason {
     Exact,
     /// The encoder failed.
     Encode,
+    /// The way to the viewers would not have carried it in time.
+    Bandwidth,
     /// It would have left later than `max_latency_ms` after it came.
     Late,
     /// The machine has too much to do: the frame rate gives way.
@@ -32,8 +34,16 @@ pub(super) enum DropReason {
 }
 
 impl DropReason {
-    const ALL: [Self; 7] =
-        [Self::Overflow, Self::Decode, Self::Superseded, Self::Exact, Self::Encode, Self::Late, Self::Overload];
+    const ALL: [Self; 8] = [
+        Self::Overflow,
+        Self::Decode,
+        Self::Superseded,
+        Self::Exact,
+        Self::Encode,
+        Self::Bandwidth,
+        Self::Late,
+        Self::Overload,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -42,6 +52,7 @@ impl DropReason {
             Self::Superseded => "superseded",
             Self::Exact => "exact",
             Self::Encode => "encode",
+            Self::Bandwidth => "bandwidth",
             Self::Late => "late",
             Self::Overload => "overload",
         }

@@ -20,6 +20,7 @@ mod original;
 mod overload;
 mod parts;
 mod privacy;
+mod rate;
 mod redact;
 mod regions;
 mod registry;

@@ -348,7 +348,7 @@ impl Pipeline {
         self.cameras.publish_metrics();
     }
 
-    /// Of each stream the sum of its sessions' bitrates, and the worst round trip and loss.
+    /// Of each stream the sum of its sessions' bitrates, and the worst round trip, loss, bandwidth and queue.
     fn publish_network(&self) {
         let mut streams: BTreeMap<String, Network> = BTreeMap::new();
         for session in self.sessions() {
@@ -357,6 +357,9 @@ impl Pipeline {
             network.bps_out += session.bitrate_out_bps;
             network.rtt_ms = network.rtt_ms.max(session.rtt_ms.unwrap_or(0.0));
             network.loss = network.loss.max(session.loss_out.unwrap_or(0.0));
+            network.queue_ms = network.queue_ms.max(session.queue_ms.unwrap_or(0.0));
+            let narrowest = network.bandwidth_bps.into_iter().chain(session.bandwidth_bps);
+            network.bandwidth_bps = narrowest.min_by(f64::total_cmp);
         }
         for place in self.streams.all() {
             let name = || place.name().to_string();
@@ -365,6 +368,10 @@ impl Pipeline {
             gauge!("sightline_bitrate_bps", "stream" => name(), "direction" => "out").set(network.bps_out);
             gauge!("sightline_rtt_seconds", "stream" => name()).set(network.rtt_ms / 1000.0);
             gauge!("sightline_loss_ratio", "stream" => name()).set(f64::from(network.loss));
+            gauge!("sightline_link_queue_seconds", "stream" => name()).set(network.queue_ms / 1000.0);
+            if let Some(bps) = network.bandwidth_bps {
+                gauge!("sightline_bandwidth_bps", "stream" => name()).set(bps);
+            }
         }
     }
 
@@ -402,4 +409,6 @@ struct Network {
     bps_out: f64,
     rtt_ms: f64,
     loss: f32,
+    queue_ms: f64,
+    bandwidth_bps: Option<f64>,
 }

@@ -289,9 +289,22 @@ impl Video {
         }
     }
 
+    /// Whether there is time to encode the frame at hand, and the viewers' links take it; counted where not.
+    fn may_encode(&mut self, bitstream: Bitstream, frame: &Frame) -> bool {
+        let rendition = if bitstream == Bitstream::Plain { &mut self.plain } else { &mut self.annotated };
+        let begins = rendition.has_to_begin(Instant::now());
+        let affordable = || rendition.admits(&frame.picture, self.shared.fanout.narrowest(bitstream));
+        let may = self.giver.may_encode(&self.shared, begins);
+        let may = may.and_then(|()| affordable().then_some(()).ok_or(DropReason::Bandwidth));
+        if let Err(reason) = may {
+            self.shared.metrics.dropped(reason, 1);
+        }
+        may.is_ok()
+    }
+
     /// Draws and sends a frame to the viewers of the annotated video, with the boxes that are chosen for it.
     fn show(&mut self, mut frame: Frame, choose: impl FnOnce(&mut Boxes, &Shared, &Frame) -> Chosen) {
-        if !self.may_encode(Bitstream::Annotated) {
+        if !self.may_encode(Bitstream::Annotated, &frame) {
             return;
         }
         let begun = Instant::now();
@@ -311,20 +324,9 @@ impl Video {
         self.giver.encoded(begun);
     }
 
-    /// Whether there is time to encode the frame at hand; counted where there is not.
-    fn may_encode(&mut self, bitstream: Bitstream) -> bool {
-        let rendition = if bitstream == Bitstream::Plain { &self.plain } else { &self.annotated };
-        let begins = rendition.has_to_begin(Instant::now());
-        let may = self.giver.may_encode(&self.shared, begins);
-        if let Err(reason) = may {
-            self.shared.metrics.dropped(reason, 1);
-        }
-        may.is_ok()
-    }
-
     /// Sends a frame without boxes.
     fn show_plain(&mut self, mut frame: Frame) {
-        if !self.may_encode(Bitstream::Plain) {
+        if !self.may_encode(Bitstream::Plain, &frame) {
             return;
         }
         frame.ledger.mark(Mark::RenderStarted);
@@ -341,7 +343,7 @@ impl Video {
 
     fn send(&mut self, bitstream: Bitstream, frame: Frame, boxes: Vec<Detection>, result: Option<Arc<Detections>>) {
         let rendition = if bitstream == Bitstream::Plain { &mut self.plain } else { &mut self.annotated };
-        match rendition.encode(frame, boxes, result) {
+        match rendition.encode(frame, boxes, result, self.shared.fanout.narrowest(bitstream)) {
             Ok((encoded, bytes)) => {
                 self.shared.metrics.frame_encoded(encoded.idr, bytes);
                 self.shared.fanout.send(&Arc::new(encoded));

@@ -1,6 +1,6 @@
 //! One encode, many viewers: payloads are shared, and whoever lags loses its own frames up to the next IDR.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,9 @@ const BEGIN_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// How often one viewer may begin again.
 const BEGINNINGS: u8 = 4;
+
+/// No viewer's way is known to be narrow.
+const NO_LIMIT: u32 = u32::MAX;
 
 /// Who is asked for an IDR of what.
 #[derive(Clone, Debug)]
@@ -63,6 +66,8 @@ pub(super) struct Shared {
     viewers: AtomicUsize,
     annotated: AtomicUsize,
     plain: AtomicUsize,
+    /// What the narrowest way to a viewer of each encode carries, in bits a second.
+    narrowest: [AtomicU32; 2],
     lost: AtomicU64,
 }
 
@@ -89,6 +94,8 @@ struct Entry {
     /// When it was given its first frame, the last time.
     began: Option<Instant>,
     beginnings: u8,
+    /// What the way to it carries, in bits of video a second.
+    bandwidth: Option<f64>,
 }
 
 /// Whom to ask once the lock is free.
@@ -120,6 +127,7 @@ impl Fanout {
             viewers: AtomicUsize::new(0),
             annotated: AtomicUsize::new(0),
             plain: AtomicUsize::new(0),
+            narrowest: [NO_LIMIT, NO_LIMIT].map(AtomicU32::new),
             lost: AtomicU64::new(0),
         }))
     }
@@ -145,7 +153,15 @@ impl Fanout {
             }
             asks.annotated |= choice == VideoChoice::Annotated && place.needs_idr();
             let began = (!place.needs_idr()).then_some(now);
-            state.entries.push(Entry { id: feed.id, place, frames: sender, bridged: false, began, beginnings: 1 });
+            state.entries.push(Entry {
+                id: feed.id,
+                place,
+                frames: sender,
+                bridged: false,
+                began,
+                beginnings: 1,
+                bandwidth: None,
+            });
         });
         feed
     }
@@ -212,6 +228,14 @@ impl Fanout {
         Demand { annotated: self.0.annotated.load(Ordering::Relaxed), plain: self.0.plain.load(Ordering::Relaxed) }
     }
 
+    /// What the slowest viewer of an encode takes, in bits of video a second; `None` while that is not known of any.
+    #[must_use]
+    pub fn narrowest(&self, bitstream: Bitstream) -> Option<u32> {
+        let at = usize::from(bitstream == Bitstream::Plain);
+        let bps = self.0.narrowest.get(at)?.load(Ordering::Relaxed);
+        (bitstream != Bitstream::Source && bps != NO_LIMIT).then_some(bps)
+    }
+
     /// Whether somebody who is bridged has not seen the picture of this output timestamp yet, or a later one. To encode it for
     /// nobody would be to lose the IDR that it may become.
     #[must_use]
@@ -241,6 +265,9 @@ impl Shared {
         self.viewers.store(state.entries.len(), Ordering::Relaxed);
         self.annotated.store(demand.annotated, Ordering::Relaxed);
         self.plain.store(demand.plain, Ordering::Relaxed);
+        for (shared, narrowest) in self.narrowest.iter().zip(state.narrowest()) {
+            shared.store(narrowest, Ordering::Relaxed);
+        }
         drop(state);
         if asks.annotated {
             self.requests.annotated.request();
@@ -252,6 +279,15 @@ impl Shared {
             source.request();
         }
         changed
+    }
+
+    /// The way to a viewer carries so many bits of video a second, or nobody knows.
+    pub(super) fn set_bandwidth(&self, id: u64, bps: Option<f64>) {
+        self.change(Instant::now(), |state, _, _| {
+            if let Some(entry) = state.entries.iter_mut().find(|entry| entry.id == id) {
+                entry.bandwidth = bps;
+            }
+        });
     }
 
     /// A viewer asks for an IDR.
@@ -371,6 +407,22 @@ impl State {
     /// How long until the source's next picture, by the pace of its last.
     fn next_picture(&self, now: Instant) -> Duration {
         self.pace.map_or(Duration::ZERO, |(last, interval)| (last + interval).saturating_duration_since(now))
+    }
+
+    /// What the slowest viewer of each encode takes.
+    fn narrowest(&self) -> [u32; 2] {
+        let mut narrowest = [NO_LIMIT; 2];
+        let [annotated, plain] = &mut narrowest;
+        for Entry { place, bridged, bandwidth, .. } in &self.entries {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the cast saturates
+            let bps = bandwidth.map_or(NO_LIMIT, |bps| bps as u32);
+            if place.choice() == VideoChoice::Annotated {
+                *annotated = bps.min(*annotated);
+            } else if *bridged {
+                *plain = bps.min(*plain);
+            }
+        }
+        narrowest
     }
 
     /// Counts who needs what, and asks for what somebody waits for since the last look.

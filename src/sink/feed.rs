@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::fanout::Shared;
 use super::frame::EncodedFrame;
 use crate::media::KeyframeRequest;
+use crate::peer::Bandwidth;
 
 /// What waits for a viewer.
 #[derive(Debug)]
@@ -59,6 +60,13 @@ impl ViewerFeed {
     #[must_use]
     pub fn was_cached(&self, frame: &EncodedFrame) -> bool {
         self.cached_until.is_some_and(|until| frame.frame_id <= until)
+    }
+
+    /// Says what the way to this viewer carries: the encode that it follows is held to that.
+    pub fn set_bandwidth(&self, bandwidth: Option<Bandwidth>) {
+        if let Some(home) = self.home.upgrade() {
+            home.set_bandwidth(self.id, bandwidth.map(|bandwidth| bandwidth.video_bps));
+        }
     }
 
     /// A handle by which this viewer asks for an IDR.

@@ -23,6 +23,7 @@ pub async fn serve_viewer(
     on_sent: impl Fn(&EncodedFrame, &FrameLedger),
 ) {
     let Some(mut sent) = out.take_sent() else { return };
+    let mut bandwidth = out.bandwidth();
     let mut unsent: VecDeque<Arc<EncodedFrame>> = VecDeque::with_capacity(UNSENT_FRAMES);
     loop {
         tokio::select! {
@@ -42,6 +43,7 @@ pub async fn serve_viewer(
                 }
                 None => return,
             },
+            Ok(()) = bandwidth.changed() => feed.set_bandwidth(*bandwidth.borrow_and_update()),
             frame = feed.recv() => match frame {
                 Some(frame) => {
                     if out.send(&frame.payloads, frame.rtp_timestamp.output, frame.captured).await.is_err() {

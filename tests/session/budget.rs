@@ -14,8 +14,7 @@ async fn with_budget(budget_ms: u64, look_ms: u64) -> Server {
         sleep(Duration::from_millis(look_ms));
         fakes::find_square(frame)
     });
-    let rules =
-        Rules { detection_budget_ms: budget_ms, lighter_models: vec!["motion".to_owned()], ..Rules::default() };
+    let rules = Rules { detection_budget_ms: budget_ms, lighter_models: vec!["motion".to_owned()], ..Rules::default() };
     let config = pipeline::Config { stream: rules, ..pipeline::Config::default() };
     let server = Server::start(server::Options { pipeline: config, ..server::Options::with_model(model) }).await;
     tokio::spawn(server.pipeline.clone().keep_budgets());

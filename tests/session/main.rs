@@ -14,6 +14,8 @@
 //! | 7 what is bad costs one stream | `faults::…`, `cameras::a_camera_that_is_away_costs_only_itself_and_its_viewers_see_why` |
 //! | 8 data flows one way | `video::a_pli_makes_the_next_frame_an_idr_and_no_other`, `video::many_plis_are_one_idr_in_half_a_second`, `faults::a_packet_lost_for_good_asks_the_publisher_for_a_keyframe` |
 //!
+//! What the way to a viewer carries: `bandwidth::…`.
+//!
 //! What is looked at, and what nobody may see: `budget::…`, `rules::…`, `saved::…`, `privacy::…`.
 //!
 //! How streams outlive publishers and cameras, and viewers nothing: `publishers::…`, `cameras::…`, `watching::…`.
@@ -36,6 +38,7 @@ mod squares;
 #[path = "../support/watcher.rs"]
 mod watcher;
 
+mod bandwidth;
 mod budget;
 mod cameras;
 mod channel;

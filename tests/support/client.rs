@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::relay::Relay;
+use super::relay::link::Conditions;
 use super::server::{LIMIT, Server};
 use super::squares;
 
@@ -38,6 +39,8 @@ pub struct Options {
     pub size: (usize, usize),
     /// Through a relay to this media port.
     pub relay_to: Option<u16>,
+    /// How the relay's way to the client is.
+    pub down: Conditions,
     /// The label of the datachannel that the offer has.
     pub label: &'static str,
     pub stream: Option<String>,
@@ -51,7 +54,8 @@ impl Options {
     }
 
     pub fn at(base: String) -> Self {
-        Self { base, size: (320, 240), relay_to: None, label: CHANNEL_LABEL, stream: None, munge: |offer| offer }
+        let (size, down) = ((320, 240), Conditions::clean(0));
+        Self { base, size, relay_to: None, down, label: CHANNEL_LABEL, stream: None, munge: |offer| offer }
     }
 
     pub fn through_a_relay(server: &Server) -> Self {
@@ -134,7 +138,10 @@ impl Client {
         assert_eq!(status, 200, "{answer}");
         let text = |key: &str| answer[key].as_str().unwrap().to_owned();
         let relay = match options.relay_to {
-            Some(port) => Some(Relay::to(SocketAddr::from(([127, 0, 0, 1], port))).await),
+            Some(port) => {
+                let server = SocketAddr::from(([127, 0, 0, 1], port));
+                Some(Relay::over(server, Conditions::clean(0), options.down).await)
+            }
             None => None,
         };
         let sdp = relay.as_ref().map_or_else(|| text("sdp"), |relay| relay.put_before(&text("sdp")));

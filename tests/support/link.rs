@@ -51,6 +51,12 @@ impl Link {
         Self { conditions, random: StdRng::seed_from_u64(conditions.seed), busy_until: None, newest: None }
     }
 
+    /// From now on the link is like this. What waits is sent at the rate of before.
+    #[allow(dead_code)] // most links stay as they are
+    pub fn set(&mut self, conditions: Conditions) {
+        self.conditions = conditions;
+    }
+
     /// When a datagram of so many bytes arrives that is sent now; `None` if it never does.
     pub fn carry(&mut self, bytes: usize, now: Instant) -> Option<Instant> {
         let Conditions { rate, queue, delay, jitter, loss, reorder, .. } = self.conditions;

@@ -38,6 +38,8 @@ struct State {
     lose_for_good: AtomicBool,
     lost: Mutex<Option<u16>>,
     from_server: Mutex<Vec<Header>>,
+    /// How the way to the client is from now on.
+    down: Mutex<Option<Conditions>>,
     /// Datagrams that the links were given, and those that they lost.
     carried: AtomicU64,
     dropped: AtomicU64,
@@ -98,6 +100,7 @@ impl Relay {
         let client = Arc::new(Mutex::new(None::<SocketAddr>));
         let mut there = Way::new(Arc::clone(&client_side), Arc::clone(&to_server), up, Arc::clone(&state));
         let mut back = Way::new(Arc::clone(&to_server), client_side, down, Arc::clone(&state));
+        back.changes = true;
         let (known, asked) = (Arc::clone(&client), client);
         let up = tokio::spawn(async move {
             let seen = |state: &State, datagram: &[u8], from| {
@@ -145,6 +148,11 @@ impl Relay {
         count(&self.state.dropped) / count(&self.state.carried).max(1.0)
     }
 
+    /// From now on the way to the client is like this.
+    pub fn set_down(&self, conditions: Conditions) {
+        *self.state.down.lock().unwrap() = Some(conditions);
+    }
+
     /// Media passes, the datachannel does not.
     pub fn cut_channel(&self) {
         self.state.channel_cut.store(true, Ordering::SeqCst);
@@ -179,11 +187,13 @@ struct Way {
     state: Arc<State>,
     waiting: BinaryHeap<Waiting>,
     sent: u64,
+    /// It is the one that `set_down` is about.
+    changes: bool,
 }
 
 impl Way {
     fn new(from: Arc<UdpSocket>, to: Arc<UdpSocket>, conditions: Conditions, state: Arc<State>) -> Self {
-        Self { from, to, link: Link::new(conditions), state, waiting: BinaryHeap::new(), sent: 0 }
+        Self { from, to, link: Link::new(conditions), state, waiting: BinaryHeap::new(), sent: 0, changes: false }
     }
 
     /// Carries what `passes` lets pass to where `destination` says.
@@ -203,6 +213,9 @@ impl Way {
                     let datagram = &buffer[..length];
                     if passes(&self.state, datagram, from) {
                         self.state.carried.fetch_add(1, Ordering::SeqCst);
+                        if self.changes && let Some(conditions) = self.state.down.lock().unwrap().take() {
+                            self.link.set(conditions);
+                        }
                         match self.link.carry(length, Instant::now()) {
                             Some(at) => self.waiting.push(Reverse((at, self.sent, datagram.to_vec()))),
                             None => drop(self.state.dropped.fetch_add(1, Ordering::SeqCst)),

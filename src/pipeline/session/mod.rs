@@ -91,6 +91,11 @@ pub struct SessionStatus {
     pub rtt_ms: Option<f64>,
     /// The share of our packets that the peer lost lately, 0 to 1.
     pub loss_out: Option<f32>,
+    /// What the way to the viewer carries, by transport-wide feedback, in bits per second with all headers; absent where the
+    /// peer gives none, or nothing is sent to it.
+    pub bandwidth_bps: Option<f64>,
+    /// How long packets wait in a queue on the way to the viewer, in milliseconds.
+    pub queue_ms: Option<f64>,
     /// Packets of the publisher's that never came.
     pub packets_lost: u64,
     /// Keyframes that the viewer asked for.
@@ -207,7 +212,9 @@ impl Session {
             bitrate_in_bps: rates.bps.0,
             bitrate_out_bps: rates.bps.1,
             rtt_ms: stats.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
-            loss_out: stats.loss,
+            loss_out: stats.bandwidth.and_then(|bandwidth| bandwidth.loss).or(stats.loss),
+            bandwidth_bps: stats.bandwidth.map(|bandwidth| bandwidth.bps.round()),
+            queue_ms: stats.bandwidth.map(|bandwidth| bandwidth.queue.as_secs_f64() * 1000.0),
             packets_lost: self.counters.get().lost,
             keyframe_requests: stats.keyframe_requests,
             channel: self.messages.is_open(),

@@ -1,0 +1,157 @@
+//! How much one encode may send, and how it keeps to it.
+//!
+//! The codec aims at a rate over seconds; a link that is full notices in tenths. What the codec has taken too much is a debt, and
+//! while that is large pictures are left out before they are encoded: they would stand in a queue on the way.
+
+use std::time::{Duration, Instant};
+
+/// A debt that the link needs longer for than this holds the next picture back.
+const MOST_DEBT: Duration = Duration::from_millis(250);
+
+/// However large the debt, a picture is encoded this long after the last: a moving picture is what viewers wait for.
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+
+/// The codec is told of a change by more than one in so many parts: each starts its reckoning anew.
+const STEP: u32 = 25;
+
+/// The codec shares its bitrate out among the pictures that it was told to expect. Where fewer come, each may have more, by this
+/// factor at most.
+const MOST_SHARE: f64 = 4.0;
+
+/// The rate of one encode.
+#[derive(Debug, Default)]
+pub(super) struct Rate {
+    /// What the codec aims at.
+    aim: Option<u32>,
+    debt: f64,
+    /// When the debt was reckoned.
+    at: Option<Instant>,
+    encoded: Option<Instant>,
+    /// The mean time between pictures, in seconds.
+    interval: Option<f64>,
+}
+
+impl Rate {
+    /// Whether a picture may be encoded now. `limit`: what the way to the slowest viewer carries; `full`: what suits the picture.
+    pub(super) fn admits(&mut self, now: Instant, limit: Option<u32>, full: u32) -> bool {
+        let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.at = Some(now);
+        let Some(limit) = limit.filter(|limit| *limit < full) else {
+            self.debt = 0.0;
+            return true;
+        };
+        self.debt = (self.debt - f64::from(limit) * since.as_secs_f64()).max(0.0);
+        let paused = self.encoded.is_none_or(|at| now.saturating_duration_since(at) >= LONGEST_PAUSE);
+        paused || self.debt <= f64::from(limit) * MOST_DEBT.as_secs_f64()
+    }
+
+    /// What the codec is to aim at for the next picture, where that is another rate than before. `fps`: the pictures a second that
+    /// it expects.
+    pub(super) fn aim(&mut self, limit: Option<u32>, full: u32, fps: u32) -> Option<u32> {
+        let aim = match limit.filter(|limit| *limit < full) {
+            None => full,
+            Some(limit) => {
+                let share = self.interval.map_or(1.0, |interval| (interval * f64::from(fps)).clamp(1.0, MOST_SHARE));
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the cast saturates
+                let bps = (f64::from(limit) * share) as u32;
+                bps.min(full)
+            }
+        };
+        let differs =
+            self.aim.is_none_or(|before| aim.abs_diff(before) > before / STEP || (aim == full && aim != before));
+        differs.then(|| *self.aim.insert(aim))
+    }
+
+    /// A picture of so many bytes was encoded.
+    pub(super) fn spent(&mut self, bytes: usize, now: Instant) {
+        self.debt += bytes as f64 * 8.0;
+        if let Some(last) = self.encoded {
+            let since = now.saturating_duration_since(last).as_secs_f64();
+            // A pause says nothing of the pace.
+            if since < 1.0 {
+                let interval = self.interval.unwrap_or(since);
+                self.interval = Some(interval + (since - interval) / 8.0);
+            }
+        }
+        self.encoded = Some(now);
+    }
+
+    /// The codec begins anew: it knows of no rate.
+    pub(super) fn forget(&mut self) {
+        self.aim = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FRAME: Duration = Duration::from_micros(33_333);
+    const FULL: u32 = 1_500_000;
+
+    #[test]
+    fn without_a_limit_every_picture_goes_at_the_full_rate() {
+        let (mut rate, mut now) = (Rate::default(), Instant::now());
+        for n in 0..100 {
+            assert!(rate.admits(now, None, FULL));
+            assert_eq!(rate.aim(None, FULL, 30), (n == 0).then_some(FULL));
+            rate.spent(1_000_000, now);
+            now += FRAME;
+        }
+    }
+
+    #[test]
+    fn a_codec_that_takes_too_much_is_held_to_the_limit_by_pauses_that_end() {
+        let (mut rate, start) = (Rate::default(), Instant::now());
+        let (mut spent, mut last, mut longest) = (0, start, Duration::ZERO);
+        for n in 0..300 {
+            let now = start + FRAME * n;
+            if rate.admits(now, Some(300_000), FULL) {
+                longest = longest.max(now - last);
+                last = now;
+                // Three times what it should, and an IDR at first.
+                let bytes = if n == 0 { 30_000 } else { 3750 };
+                rate.spent(bytes, now);
+                spent += bytes;
+            }
+        }
+        let bps = f64::from(spent as u32) * 8.0 / 10.0;
+        assert!(bps < 330_000.0, "{bps}");
+        assert!(longest < LONGEST_PAUSE + FRAME, "{longest:?}");
+    }
+
+    #[test]
+    fn a_slower_camera_gets_more_for_each_picture() {
+        let (mut rate, start) = (Rate::default(), Instant::now());
+        for n in 0..100 {
+            rate.spent(100, start + FRAME * 2 * n);
+        }
+        let aim = rate.aim(Some(300_000), FULL, 30).unwrap();
+        assert!((590_000..610_000).contains(&aim), "{aim}");
+        assert_eq!(rate.aim(Some(302_000), FULL, 30), None, "as good as the same");
+        assert_eq!(rate.aim(None, FULL, 30), Some(FULL));
+        rate.forget();
+        assert_eq!(rate.aim(None, FULL, 30), Some(FULL));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_out_the_limit_holds_over_time(sizes in prop::collection::vec(100usize..8000, 300..600), limit in 50_000u32..1_000_000) {
+            let (mut rate, start) = (Rate::default(), Instant::now());
+            let mut spent = 0;
+            for (n, size) in sizes.iter().enumerate() {
+                let now = start + FRAME * n as u32;
+                if rate.admits(now, Some(limit), FULL) {
+                    rate.spent(*size, now);
+                    spent += size * 8;
+                }
+            }
+            let seconds = FRAME.as_secs_f64() * sizes.len() as f64;
+            // The debt that is allowed, the picture that made it, and one picture for each of the longest pauses.
+            let most = f64::from(limit) * (seconds + 0.25) + 64_000.0 * (1.0 + seconds / LONGEST_PAUSE.as_secs_f64());
+            prop_assert!((spent as f64) < most);
+        }
+    }
+}
