@@ -20,6 +20,7 @@ fn the_modules_of_the_page_pass_their_tests() {
         "--test",
         "--test-reporter=tap",
         "tests/browser/page_units.test.mjs",
+        "tests/browser/page_ledger.test.mjs",
         "tests/browser/page_streams.test.mjs",
     ]);
 }

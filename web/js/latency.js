@@ -64,6 +64,8 @@ export class RtpMilliseconds {
 }
 
 const KEPT = 120;
+/** The whole milliseconds of a timestamp, and the fit, leave this much between a capture and what its timestamp says. */
+const GRAIN_MS = 1.5;
 const PAIRS_NEEDED = 12;
 const OLDEST_CAPTURE_MS = 1000;
 
@@ -177,6 +179,15 @@ export class CaptureClock {
   captureOf(rtpTimestamp) {
     if (this.constant === undefined) return undefined;
     return this.#msNear(rtpTimestamp) - this.constant;
+  }
+
+  /**
+   * When the picture with this RTP timestamp was drawn, where `onCapture` was told of every drawing: a browser that is busy captures
+   * a canvas late, but never before it was drawn, and never after the next drawing.
+   */
+  drawnOf(rtpTimestamp) {
+    const at = this.captureOf(rtpTimestamp);
+    return at === undefined ? undefined : this.captures.findLast((drawn) => drawn <= at + GRAIN_MS);
   }
 
   // Looks a timestamp up without moving the unwrapper: shown frames are older than encoded ones.

@@ -211,7 +211,7 @@ session.addEventListener('channel', ({ detail }) => {
   configure(controls.config);
 });
 session.addEventListener('encoded', ({ detail }) => measurement.encoded(detail.frames));
-session.addEventListener('rtt', ({ detail }) => measurement.rtt.push(performance.now(), detail.ms));
+session.addEventListener('rtt', ({ detail }) => measurement.pinged(detail));
 session.addEventListener('message', ({ detail: { message } }) => {
   if (message.type === 'config_ack') controls.acknowledged(message.config);
   else if (message.type === 'error') controls.refused(message.message, sentConfigs.get(message.id));

@@ -96,9 +96,17 @@ const FACES = [
   { skin: '#8d5a3b', hair: '#17110e', size: 0.12, speed: 0.31, phase: 2.1, height: 0.58 },
 ];
 
-/** A canvas with moving shapes, as a video track. */
-export class TestPattern {
+/** Half a refresh of a common screen: nearer to its time than this, a picture is not put off to the next refresh. */
+const EARLY_MS = 8;
+/** A page whose refresh has not come for so long was hidden meanwhile. */
+const LONGEST_REFRESH_MS = 200;
+
+/** A canvas with moving shapes, as a video track. Event `drawn` {at}: a picture was drawn. */
+export class TestPattern extends EventTarget {
+  #frame;
+
   constructor({ width, height, fps }) {
+    super();
     this.canvas = document.createElement('canvas');
     // A canvas in main memory: each frame is read back by the encoder anyway.
     this.context = this.canvas.getContext('2d', { willReadFrequently: true, alpha: false });
@@ -120,10 +128,24 @@ export class TestPattern {
     this.next += this.period;
     const now = performance.now();
     if (this.next < now) this.next = now;
-    this.timer = setTimeout(() => {
+    this.timer = setTimeout(() => this.#atRefresh(), this.next - now - EARLY_MS);
+  }
+
+  // A canvas is captured when the page is next put on the screen: drawn just before that, its picture waits for nothing. A
+  // hidden page is put on no screen, and draws by the clock alone.
+  #atRefresh() {
+    const draw = () => {
+      cancelAnimationFrame(this.#frame);
+      clearTimeout(this.timer);
       this.#draw();
       if (this.track.readyState === 'live') this.#schedule();
-    }, this.next - now);
+    };
+    if (document.hidden) {
+      draw();
+      return;
+    }
+    this.#frame = requestAnimationFrame(draw);
+    this.timer = setTimeout(draw, LONGEST_REFRESH_MS);
   }
 
   #draw() {
@@ -131,6 +153,7 @@ export class TestPattern {
     this.#paint(now / 1000);
     this.#stamp(now);
     this.track.requestFrame();
+    this.dispatchEvent(new CustomEvent('drawn', { detail: { at: now } }));
   }
 
   #paint(seconds) {
@@ -173,6 +196,7 @@ export class TestPattern {
 
   stop() {
     clearTimeout(this.timer);
+    cancelAnimationFrame(this.#frame);
     this.track.stop();
   }
 }
