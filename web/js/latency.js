@@ -205,6 +205,8 @@ export class LatencyMeter {
 
   constructor({ spanMs = 10_000 } = {}) {
     this.clock = new CaptureClock();
+    /** Whether the source is a canvas, and its clock knows each of its drawings. */
+    this.draws = false;
     this.timestamps = new SampleWindow(spanMs);
     this.stamps = new SampleWindow(spanMs);
     this.encoding = new SampleWindow(2000);
@@ -218,10 +220,15 @@ export class LatencyMeter {
     for (const samples of [this.timestamps, this.stamps, this.encoding, this.afterReceive, this.recent]) samples.clear();
   }
 
+  /** When the frame that was sent with this RTP timestamp was captured, or drawn; undefined while that is unknown. */
+  capturedAt(rtpTimestamp) {
+    return this.draws ? this.clock.drawnOf(rtpTimestamp) : this.clock.captureOf(rtpTimestamp);
+  }
+
   /** A frame left this browser's encoder. Reports come in batches, often after the frame was presented. */
   encoded(rtpTimestamp, at) {
     this.clock.onEncoded(rtpTimestamp, at);
-    const captured = this.#stamped.get(rtpTimestamp) ?? this.clock.captureOf(rtpTimestamp);
+    const captured = this.#stamped.get(rtpTimestamp) ?? this.capturedAt(rtpTimestamp);
     if (captured !== undefined && at >= captured) this.encoding.push(at, at - captured);
   }
 
@@ -236,7 +243,7 @@ export class LatencyMeter {
     const at = presentationOf(metadata);
     if (metadata.receiveTime !== undefined) this.afterReceive.push(at, at - metadata.receiveTime);
     if (drawnAt !== undefined && sentAs !== undefined) this.#stamped.set(sentAs, drawnAt);
-    const captured = drawnAt ?? (sentAs === undefined ? undefined : this.clock.captureOf(sentAs));
+    const captured = drawnAt ?? (sentAs === undefined ? undefined : this.capturedAt(sentAs));
     if (captured === undefined) return undefined;
     const latency = at - captured;
     if (latency < 0 || latency > MAX_PLAUSIBLE_MS) return undefined;

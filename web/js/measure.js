@@ -68,6 +68,7 @@ export class Measurement extends EventTarget {
     this.#pattern = media?.pattern;
     this.#pattern?.addEventListener('drawn', this.#drawn);
     this.meter.reset();
+    this.meter.draws = this.#pattern !== undefined;
     this.#forget();
     this.#localVideo.srcObject = null;
     if (!media || media.pattern || !this.#localVideo.requestVideoFrameCallback) return;
@@ -170,9 +171,8 @@ export class Measurement extends EventTarget {
     if (!shown) return;
     this.#waiting.delete(sentAs);
     const { metadata, message, drawn } = shown;
-    const { clock } = this.meter;
     const doors = {
-      captured: this.#pattern ? clock.drawnOf(sentAs) : clock.captureOf(sentAs),
+      captured: this.meter.capturedAt(sentAs),
       encoded: this.#encoded.get(sentAs),
       sent: this.clock.toPage(message?.sent_ms),
       server: message?.ledger_ms,

@@ -151,6 +151,7 @@ export class TestPattern extends EventTarget {
   #draw() {
     const now = performance.now();
     this.#paint(now / 1000);
+    this.#tellTime(now);
     this.#stamp(now);
     this.track.requestFrame();
     this.dispatchEvent(new CustomEvent('drawn', { detail: { at: now } }));
@@ -179,6 +180,17 @@ export class TestPattern extends EventTarget {
     c.moveTo(w * 0.9, h * 0.22);
     c.lineTo(w * 0.9 + h * 0.07 * Math.sin(hand), h * 0.22 - h * 0.07 * Math.cos(hand));
     c.stroke();
+  }
+
+  // For the eye, and for a camera before the screen.
+  #tellTime(now) {
+    const { context: c, canvas } = this;
+    const { width: w, height: h } = canvas;
+    c.font = `600 ${Math.round(h / 11)}px ui-monospace, monospace`;
+    c.textAlign = 'right';
+    c.textBaseline = 'alphabetic';
+    c.fillStyle = '#f4f7f8';
+    c.fillText(`${((now / 1000) % 1000).toFixed(3)} s`, w * 0.965, h * 0.9);
   }
 
   #stamp(now) {
