@@ -34,3 +34,8 @@ fn the_page_does_in_a_real_browser_what_it_should() {
 fn the_wall_and_the_view_of_a_stream_do_in_a_real_browser_what_they_should() {
     passes(&["tests/browser/page_wall_check.mjs"]);
 }
+
+#[test]
+fn the_latency_page_does_in_a_real_browser_what_it_should() {
+    passes(&["tests/browser/page_latency_check.mjs"]);
+}

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { ServerClock } from '../../web/js/clock.js';
 import { CaptureClock } from '../../web/js/latency.js';
 import { LedgerBook, frameLedger, ledgerSum, loopbackLedger, quantilesOf } from '../../web/js/ledger.js';
+import { fromHash, legOf, partsOf, toHash } from '../../web/js/result.js';
 import { LOOPBACK_STAGES, STAGES } from '../../web/js/stages.js';
 
 // A small seeded generator (mulberry32): a failure must come back.
@@ -212,5 +213,48 @@ test('a picture that was captured late is dated by its drawing', () => {
     assert.equal(new CaptureClock().drawnOf(90), undefined);
     assert.ok(clock.fit());
     for (const [rtp, drawn] of truth) assert.equal(clock.drawnOf(rtp), drawn, 'the very drawing');
+  }
+});
+
+// ---- A result to take along ----
+
+const leg = (stages) => legOf({ frames: 300, whole: { p50: 24.123, p95: 40, p99: 50 }, parts: stages.map(({ key }, n) => ({ key, mean: n, p50: n + 0.004, p95: n + 1, p99: -0.5 })) });
+const result = {
+  v: 1, at: '2026-11-26T22:00:00.000Z', server: 'Sightline 0.1.0', model: 'face', browser: 'Chromium 156, Linux', size: '640x480', fps: 30, seconds: 30,
+  through: leg(STAGES), loopback: leg(LOOPBACK_STAGES), check: { frames: 280, p50: 0.03, p95: 2.6 }, clock: { rtt_ms: 0.6, drift_ppm: -7.32 },
+};
+
+test('a result comes back from its address as it was', () => {
+  assert.deepEqual(fromHash(toHash(result)), result);
+  const little = { ...result, model: 'Gesicht é 顔', loopback: null, check: null, clock: null };
+  assert.deepEqual(fromHash(toHash(little)), little);
+  assert.match(toHash(result), /^#r=[A-Za-z0-9_-]+$/, 'nothing in it needs quoting');
+  assert.ok(toHash(result).length < 3000);
+  assert.deepEqual(partsOf(result.through)[1], { key: 'uplink', mean: 1, p50: 1, p95: 2, p99: -0.5 });
+  assert.equal(legOf(undefined), null);
+});
+
+test('what is no whole result is none, and nothing else of an address is taken', () => {
+  for (const spoil of [
+    { v: 2 }, { at: 'yesterday-ish' }, { at: 5 }, { server: 'x'.repeat(500) }, { fps: -1 }, { fps: '30' }, { seconds: 1.5 }, { through: undefined }, { through: [] },
+    { through: { ...result.through, p50: '24' } }, { through: { ...result.through, p50: 1e9 } }, { through: { ...result.through, stages: { uplink: [1, 2] } } },
+    { through: { ...result.through, stages: { uplink: 'long' } } }, { loopback: { ...result.loopback, frames: -3 } },
+  ]) assert.equal(fromHash(toHash({ ...result, ...spoil })), undefined, JSON.stringify(spoil));
+  const strange = fromHash(toHash({ ...result, extra: 1, through: { ...result.through, stages: { ...result.through.stages, odd: [1, 1, 1, 1], constructor: [1, 1, 1, 1] } } }));
+  assert.deepEqual(strange, result);
+  assert.equal(fromHash(toHash({ ...result, check: { p50: 'x' } })).check, null);
+  for (const hash of ['', '#', '#/streams', '#r=', '#r=%%%', '#r=AAAA', `#r=${'A'.repeat(9000)}`, toHash(null), toHash([]), toHash(1)]) assert.equal(fromHash(hash), undefined, hash.slice(0, 20));
+});
+
+test('no text in an address breaks the page', () => {
+  const next = random(77);
+  const whole = toHash(result);
+  for (let n = 0; n < 3000; n += 1) {
+    const at = 3 + Math.floor(next() * (whole.length - 3));
+    const end = at + Math.floor(next() * 8);
+    const noise = String.fromCharCode(...Array.from({ length: Math.floor(next() * 8) }, () => 32 + Math.floor(next() * 200)));
+    const back = fromHash(whole.slice(0, at) + noise + whole.slice(end));
+    if (back === undefined) continue;
+    assert.ok(back.v === 1 && (back.through === null || Number.isFinite(back.through.p50)));
   }
 });
