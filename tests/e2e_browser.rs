@@ -128,3 +128,35 @@ fn leaving_is_noticed_at_once_and_a_killed_browser_in_seconds() {
     assert!(number(&seen["stop"]) < 2000.0, "{seen}");
     assert!(number(&seen["killed"]) < 5000.0, "{seen}");
 }
+
+/// The stages of a frame from capture to screen that the server tells, and those that the page finds.
+const SERVER_STAGES: [&str; 7] = ["receive", "queue", "decode", "render_wait", "draw", "encode", "send"];
+const BROWSER_STAGES: [&str; 6] = ["browser_encode", "uplink", "downlink", "jitter_buffer", "browser_decode", "display"];
+
+#[test]
+fn a_frames_ledger_has_every_stage_from_drawing_to_screen_and_they_are_the_whole() {
+    let Some(seen) = run("e2e_latency") else { return };
+    let ledgers = seen["ledgers"].as_array().unwrap();
+    assert!(ledgers.len() >= 100, "{}", ledgers.len());
+    for ledger in ledgers {
+        let stages = ledger["stages"].as_object().unwrap();
+        assert_eq!(stages.len(), SERVER_STAGES.len() + BROWSER_STAGES.len(), "{ledger}");
+        let times = SERVER_STAGES.iter().chain(&BROWSER_STAGES).map(|&stage| number(&ledger["stages"][stage]));
+        assert!(times.clone().all(|ms| ms >= 0.0), "{ledger}");
+        let sum: f64 = times.sum::<f64>() + number(&ledger["unaccounted"]);
+        assert!((sum - number(&ledger["whole"])).abs() < 1e-6, "{ledger}");
+    }
+    // Its clock and the page's are the machine's: what lies between them is the page's beginning.
+    assert!(number(&seen["clock"]["offset"]).abs() < 1000.0, "{}", seen["clock"]);
+
+    let stages = seen["latency"]["windows"][0]["stages_ms"].as_object().unwrap();
+    let histogram = seen["histogram"].as_array().unwrap();
+    for stage in SERVER_STAGES {
+        assert!(stages.contains_key(stage), "{stage}: {stages:?}");
+        let told = |line: &Value| line.as_str().is_some_and(|line| line.contains(&format!("stage=\"{stage}\"")));
+        assert!(histogram.iter().any(told), "{stage}: {histogram:?}");
+    }
+    for leg in ["through", "loopback"] {
+        assert!(number(&seen["result"][leg]["frames"]) >= 30.0, "{leg}: {}", seen["result"]);
+    }
+}

@@ -20,6 +20,7 @@ fn the_modules_of_the_page_pass_their_tests() {
         "--test",
         "--test-reporter=tap",
         "tests/browser/page_units.test.mjs",
+        "tests/browser/page_ledger.test.mjs",
         "tests/browser/page_streams.test.mjs",
     ]);
 }
@@ -32,4 +33,9 @@ fn the_page_does_in_a_real_browser_what_it_should() {
 #[test]
 fn the_wall_and_the_view_of_a_stream_do_in_a_real_browser_what_they_should() {
     passes(&["tests/browser/page_wall_check.mjs"]);
+}
+
+#[test]
+fn the_latency_page_does_in_a_real_browser_what_it_should() {
+    passes(&["tests/browser/page_latency_check.mjs"]);
 }

@@ -273,8 +273,11 @@ impl AsyncUdpSocket for Virtual {
     fn poll_send(&self, _: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
         let length = transmit.contents.len();
         let Some(shared) = self.mux.sockets.get(self.index) else { return Poll::Ready(Ok(length)) };
+        // Dated before the call: the other side may have the datagram before this thread goes on, and would seem to have had it
+        // before it went out.
+        let now = Instant::now();
         match shared.io.try_send_to(transmit.contents, transmit.destination) {
-            Ok(_) => self.route.tap.on_datagram_out(transmit.contents, Instant::now()),
+            Ok(_) => self.route.tap.on_datagram_out(transmit.contents, now),
             // Waiting would need a waker per peer, and tokio keeps only the last: the network may lose a datagram, so
             // may we.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -26,22 +26,28 @@ macro_rules! files {
 const FILES: &[File] = files![
     "style.css",
     "streams.css",
+    "latency.css",
     "favicon.svg",
     "js/api.js",
     "js/boxes.js",
     "js/camera.js",
     "js/charts.js",
+    "js/clock.js",
     "js/controls.js",
     "js/dialogs.js",
     "js/encoded-worker.js",
     "js/join.js",
+    "js/latency-page.js",
     "js/latency.js",
+    "js/ledger.js",
     "js/link.js",
+    "js/loopback.js",
     "js/main.js",
     "js/measure.js",
     "js/panels.js",
     "js/pattern.js",
     "js/problems.js",
+    "js/result.js",
     "js/session.js",
     "js/sources.js",
     "js/stage.js",
@@ -54,14 +60,18 @@ const FILES: &[File] = files![
     "js/views.js",
     "js/wall.js",
     "js/watch.js",
+    "js/waterfall.js",
     "js/whep.js",
     "js/zone.js",
 ];
 
 const INDEX: &str = include_str!("../../web/index.html");
+const LATENCY: &str = include_str!("../../web/latency.html");
 
 pub(super) fn routes() -> Router<Arc<App>> {
-    let mut router = Router::new().route("/", get(|| async { page("/index.html", INDEX) }));
+    let mut router = Router::new()
+        .route("/", get(|| async { page("/index.html", INDEX) }))
+        .route("/latency", get(|| async { page("/latency.html", LATENCY) }));
     for &(path, content) in FILES {
         router = router.route(path, get(move || async move { page(path, content) }));
     }

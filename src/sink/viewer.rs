@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use super::feed::ViewerFeed;
 use super::frame::EncodedFrame;
@@ -69,13 +70,12 @@ fn take_sent(unsent: &mut VecDeque<Arc<EncodedFrame>>, note: Sent) -> Option<Arc
 
 fn frame_message(stream: &str, frame: &EncodedFrame, ledger: &FrameLedger) -> String {
     FrameMessage::new(stream, frame.frame_id, frame.rtp_timestamp, ledger, &frame.boxes, frame.result.as_deref())
+        .dated(ledger, (Instant::now(), SystemTime::now()))
         .to_json()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::media::RtpTimestamp;
     use crate::sink::Bitstream;

@@ -29,6 +29,12 @@ const checks = {
     assert.ok(Number.parseFloat(await stat(page, 'Frames joined')) > 90, await stat(page, 'Frames joined'));
     const infer = await page.locator('#detector-legend div', { hasText: 'Infer' }).locator('dd').textContent();
     assert.equal(infer, '6.0');
+    await saysOn(page, 'stages-window', /^\d+ frames of the last 10 s$/);
+    const stages = await page.locator('#waterfall tbody tr').evaluateAll((rows) => rows.map((row) => [...row.querySelectorAll('.number')].map((one) => one.textContent)));
+    assert.equal(stages.length, 14);
+    assert.ok(stages.flat().every((one) => /^-?\d+\.\d$/.test(one)), stages.join(' | '));
+    assert.match(await text(page, 'percentiles'), /p50.*\d ms.*p95.*\d ms.*p99.*\d ms/);
+    assert.match(await text(page, 'check'), /apart$/);
     return page;
   },
 

@@ -15,6 +15,7 @@ import { MockStreams, answerViewer, drawPicture } from './page_mock_streams.mjs'
 
 const WEB = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../web');
 const EXAMPLE = path.join(WEB, '../examples/web/whep.html');
+const PAGES = { '/': 'index.html', '/latency': 'latency.html' };
 const TYPES = { '.js': 'text/javascript', '.css': 'text/css', '.html': 'text/html; charset=utf-8', '.svg': 'image/svg+xml' };
 const POLICY =
   "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; style-src 'self'; script-src 'self'";
@@ -75,7 +76,7 @@ export async function mockServer(browser) {
       for await (const chunk of request) body += chunk;
       json(200, await answering.evaluate(answer, { ...JSON.parse(body), labels: LABELS, silent: behave.silent }));
     } else {
-      const file = path.join(WEB, pathname === '/' ? 'index.html' : path.normalize(pathname));
+      const file = path.join(WEB, PAGES[pathname] ?? path.normalize(pathname));
       const content = await readFile(file).catch(() => undefined);
       if (!content) return json(404, { error: { code: 'not_found', message: pathname } });
       response.writeHead(200, { 'content-type': TYPES[path.extname(file)], 'content-security-policy': POLICY });
@@ -122,7 +123,7 @@ async function answer({ sdp, type, labels, silent }) {
     channel.addEventListener('message', ({ data }) => {
       const message = JSON.parse(data);
       const { type: kind, id, ...rest } = message;
-      if (kind === 'ping') return say({ type: 'pong', id, t: message.t, server_ms: 0 });
+      if (kind === 'ping') return say({ type: 'pong', id, t: message.t, server_ms: performance.timeOrigin + performance.now() });
       globalThis.lastConfig = message;
       if (message.iou_threshold === 0) return say({ type: 'error', id, code: 'bad_config', message: 'iou_threshold must be above 0' });
       return say({ type: 'config_ack', id, config: Object.assign(config, rest) });
@@ -167,7 +168,7 @@ async function answer({ sdp, type, labels, silent }) {
       const { boxes, id, source } = drawn.splice(0).at(-1) ?? { boxes: [], id: frameId, source: 0 };
       const detections = boxes.map((box) => ({ ...box, class_name: labels[box.class_id] }));
       say({ type: 'detections', frame_id: id, rtp_timestamp: rtpTimestamp, source_rtp_timestamp: source, width: canvas.width, height: canvas.height, model: 'mock', detections, processing_time_ms: 6.5, stages_ms: { detect_queue: 0.2, preprocess: 0.4, infer: 6, postprocess: 0.1 } });
-      say({ type: 'frame', frame_id: id, rtp_timestamp: rtpTimestamp, source_rtp_timestamp: source, boxes, detection_frame_id: id, age_ms: 30, ledger_ms: { receive: 0.3, queue: 0.1, decode: 1.1, render_wait: 0.1, draw: 0.1, encode: 3.2, send: 0.2 } });
+      say({ type: 'frame', frame_id: id, rtp_timestamp: rtpTimestamp, source_rtp_timestamp: source, boxes, detection_frame_id: id, age_ms: 30, sent_ms: performance.timeOrigin + performance.now(), ledger_ms: { receive: 0.3, queue: 0.1, decode: 1.1, render_wait: 0.1, draw: 0.1, encode: 3.2, send: 0.2 } });
     },
   });
   out.readable.pipeThrough(tell).pipeTo(out.writable);

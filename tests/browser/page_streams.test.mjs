@@ -10,7 +10,6 @@ import { FrameJoin } from '../../web/js/join.js';
 import { presentationOf } from '../../web/js/latency.js';
 import { describeState, route, span, summary, watchAddress } from '../../web/js/states.js';
 import { ThumbLoader } from '../../web/js/thumbs.js';
-import { ServerClock, ledgerSum } from '../../web/js/viewing.js';
 import { deleteResource, postOffer, whepAddress } from '../../web/js/whep.js';
 
 const camera = (state, more = {}) => ({ name: 'c', kind: 'camera', camera: { state, last_error: null, restarts: 0, since_last_frame_ms: null, retry_in_ms: null, notes: [], ...more } });
@@ -142,26 +141,9 @@ test('what was drawn is named by what the messages said so far', () => {
 
 // ---- Times ----
 
-test('the server’s clock is taken from the quickest ping', () => {
-  const clock = new ServerClock();
-  assert.equal(clock.best, undefined);
-  clock.push(20, undefined);
-  for (const [ms, offset] of [[20, 1010], [4, 1001], [9, 1006]]) clock.push(ms, offset);
-  assert.equal(clock.best.offset, 1001);
-  for (let n = 0; n < 10; n += 1) clock.push(8, 2000);
-  assert.equal(clock.best.offset, 2000, 'an old ping is forgotten');
-});
-
 test('a frame is presented at the next refresh, and at no later frame’s time', () => {
   const at = (expectedDisplayTime) => presentationOf({ presentationTime: 1000, expectedDisplayTime });
   assert.deepEqual([1016, 1000, 990, undefined, 1050, 1498].map(at), [1016, 1000, 1000, 1000, 1050, 1000]);
-});
-
-test('a ledger without its last stage is no sum', () => {
-  assert.equal(ledgerSum({ receive: 1, decode: 2, send: 0.5 }), 3.5);
-  assert.equal(ledgerSum({ receive: 1 }), undefined);
-  assert.equal(ledgerSum(undefined), undefined);
-  assert.equal(ledgerSum({ send: 1, odd: 'x', nothing: null }), 1);
 });
 
 // ---- WHEP ----

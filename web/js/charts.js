@@ -2,28 +2,31 @@
 
 const SPAN_MS = 30_000;
 
-/** A line of the last 30 seconds on a canvas; its colours come from the canvas's own style. */
+/**
+ * One line or two of the last 30 seconds on a canvas; their colours come from the canvas's own style, `color` and `column-rule-color`.
+ */
 export class Sparkline {
-  /** @param {HTMLCanvasElement} canvas */
-  constructor(canvas) {
+  /** @param {HTMLCanvasElement} canvas @param {number} lines how many */
+  constructor(canvas, lines = 1) {
     this.canvas = canvas;
     this.context = canvas.getContext('2d');
-    this.points = [];
+    this.lines = Array.from({ length: lines }, () => []);
   }
 
-  push(at, value) {
+  push(at, value, line = 0) {
     if (!Number.isFinite(value)) return;
-    this.points.push({ at, value });
-    while (this.points.length > 0 && at - this.points[0].at > SPAN_MS) this.points.shift();
+    const points = this.lines[line];
+    points.push({ at, value });
+    while (points.length > 0 && at - points[0].at > SPAN_MS) points.shift();
   }
 
   clear() {
-    this.points.length = 0;
+    for (const points of this.lines) points.length = 0;
     this.draw(performance.now());
   }
 
   draw(now) {
-    const { canvas, context: c, points } = this;
+    const { canvas, context: c } = this;
     const { clientWidth: width, clientHeight: height } = canvas;
     if (width === 0 || height === 0) return;
     const scale = globalThis.devicePixelRatio || 1;
@@ -34,7 +37,7 @@ export class Sparkline {
     const style = getComputedStyle(canvas);
     c.setTransform(scale, 0, 0, scale, 0, 0);
     c.clearRect(0, 0, width, height);
-    const sorted = points.map((point) => point.value).sort((a, b) => a - b);
+    const sorted = this.lines.flat().map((point) => point.value).sort((a, b) => a - b);
     const high = sorted[Math.floor(sorted.length * 0.99)] ?? 0;
     const top = niceCeiling(high * 1.15);
     const left = 34;
@@ -53,20 +56,21 @@ export class Sparkline {
       c.stroke();
       c.fillText(String(tick), left - 6, Math.min(bottom - 2, Math.max(7, y(tick))));
     }
-    if (points.length < 2) return;
-    const x = (at) => left + (1 - (now - at) / SPAN_MS) * (width - left);
-    c.beginPath();
-    let last = -Infinity;
-    for (const { at, value } of points) {
-      // A gap of a second is a pause of the video, not a slope.
-      if (at - last > 1000) c.moveTo(x(at), y(value));
-      else c.lineTo(x(at), y(value));
-      last = at;
-    }
-    c.strokeStyle = style.color;
+    const x = (at) => Math.max(left, left + (1 - (now - at) / SPAN_MS) * (width - left));
     c.lineWidth = 1.5;
     c.lineJoin = 'round';
-    c.stroke();
+    this.lines.forEach((points, index) => {
+      c.beginPath();
+      let last = -Infinity;
+      for (const { at, value } of points) {
+        // A gap of a second is a pause of the video, not a slope.
+        if (at - last > 1000) c.moveTo(x(at), y(value));
+        else c.lineTo(x(at), y(value));
+        last = at;
+      }
+      c.strokeStyle = index === 0 ? style.color : style.columnRuleColor;
+      c.stroke();
+    });
   }
 }
 
@@ -78,6 +82,17 @@ export function niceCeiling(value) {
   return 10 * decade;
 }
 
+/** The CSS colour of each stage, by its key: its group's colours in turn. */
+export function coloursOf(stages) {
+  const turn = {};
+  return new Map(
+    stages.map(({ key, group }) => {
+      turn[group] = (turn[group] ?? 0) + 1;
+      return [key, `var(--${group === 'rest' ? 'rest' : `${group}-${turn[group]}`})`];
+    }),
+  );
+}
+
 /** A stacked bar with its legend. The legend is the readable form; the bar repeats it as one sentence. */
 export class StackedBar {
   #segments = new Map();
@@ -85,11 +100,9 @@ export class StackedBar {
   constructor(bar, legend, stages) {
     this.bar = bar;
     this.what = stages;
-    const turn = {};
+    const colours = coloursOf(stages);
     for (const { key, label, group, hint } of stages) {
-      turn[group] = (turn[group] ?? 0) + 1;
-      const name = group === 'rest' ? 'rest' : `${group}-${turn[group]}`;
-      const colour = `var(--${name})`;
+      const colour = colours.get(key);
       const segment = document.createElement('i');
       segment.style.background = colour;
       segment.title = `${label}: ${hint}`;

@@ -64,6 +64,8 @@ export class RtpMilliseconds {
 }
 
 const KEPT = 120;
+/** The whole milliseconds of a timestamp, and the fit, leave this much between a capture and what its timestamp says. */
+const GRAIN_MS = 1.5;
 const PAIRS_NEEDED = 12;
 const OLDEST_CAPTURE_MS = 1000;
 
@@ -179,6 +181,15 @@ export class CaptureClock {
     return this.#msNear(rtpTimestamp) - this.constant;
   }
 
+  /**
+   * When the picture with this RTP timestamp was drawn, where `onCapture` was told of every drawing: a browser that is busy captures
+   * a canvas late, but never before it was drawn, and never after the next drawing.
+   */
+  drawnOf(rtpTimestamp) {
+    const at = this.captureOf(rtpTimestamp);
+    return at === undefined ? undefined : this.captures.findLast((drawn) => drawn <= at + GRAIN_MS);
+  }
+
   // Looks a timestamp up without moving the unwrapper: shown frames are older than encoded ones.
   #msNear(rtpTimestamp) {
     const last = this.milliseconds.last ?? rtpTimestamp;
@@ -194,6 +205,8 @@ export class LatencyMeter {
 
   constructor({ spanMs = 10_000 } = {}) {
     this.clock = new CaptureClock();
+    /** Whether the source is a canvas, and its clock knows each of its drawings. */
+    this.draws = false;
     this.timestamps = new SampleWindow(spanMs);
     this.stamps = new SampleWindow(spanMs);
     this.encoding = new SampleWindow(2000);
@@ -207,10 +220,15 @@ export class LatencyMeter {
     for (const samples of [this.timestamps, this.stamps, this.encoding, this.afterReceive, this.recent]) samples.clear();
   }
 
+  /** When the frame that was sent with this RTP timestamp was captured, or drawn; undefined while that is unknown. */
+  capturedAt(rtpTimestamp) {
+    return this.draws ? this.clock.drawnOf(rtpTimestamp) : this.clock.captureOf(rtpTimestamp);
+  }
+
   /** A frame left this browser's encoder. Reports come in batches, often after the frame was presented. */
   encoded(rtpTimestamp, at) {
     this.clock.onEncoded(rtpTimestamp, at);
-    const captured = this.#stamped.get(rtpTimestamp) ?? this.clock.captureOf(rtpTimestamp);
+    const captured = this.#stamped.get(rtpTimestamp) ?? this.capturedAt(rtpTimestamp);
     if (captured !== undefined && at >= captured) this.encoding.push(at, at - captured);
   }
 
@@ -225,7 +243,7 @@ export class LatencyMeter {
     const at = presentationOf(metadata);
     if (metadata.receiveTime !== undefined) this.afterReceive.push(at, at - metadata.receiveTime);
     if (drawnAt !== undefined && sentAs !== undefined) this.#stamped.set(sentAs, drawnAt);
-    const captured = drawnAt ?? (sentAs === undefined ? undefined : this.clock.captureOf(sentAs));
+    const captured = drawnAt ?? (sentAs === undefined ? undefined : this.capturedAt(sentAs));
     if (captured === undefined) return undefined;
     const latency = at - captured;
     if (latency < 0 || latency > MAX_PLAUSIBLE_MS) return undefined;

@@ -9,10 +9,12 @@ const DISCONNECTED_GRACE_MS = 2500;
 const SILENT_MS = 5000;
 const SETTLED_MS = 10_000;
 const PING_MS = 1000;
+/** Times of more pings in the first second, so that the clocks are joined before anybody looks. */
+const FIRST_PINGS_MS = [100, 200, 350, 500, 750];
 const BACKOFF_MS = [500, 1000, 2000, 4000, 8000, 10_000];
 
 /**
- * Events: `state` {state, problem?, retryAt?}, `message` {message}, `channel` {open}, `rtt` {ms, offset?}, `losing` (the
+ * Events: `state` {state, problem?, retryAt?}, `message` {message}, `channel` {open}, `rtt` {ms, offset?, at}, `losing` (the
  * picture is about to go). States: idle, connecting, live, waiting (for the next attempt), failed.
  *
  * Who extends it has `dial(pc, current)`, which negotiates and calls `accept(pc, answer, current)` with what came, and
@@ -115,6 +117,7 @@ export class Link extends EventTarget {
       if (!current()) return;
       this.emit('channel', { open: true });
       this.#ping();
+      for (const wait of FIRST_PINGS_MS) this.#after(wait, () => this.#ping());
       this.#every(PING_MS, () => this.#ping());
     });
     channel.addEventListener('close', () => {
@@ -142,8 +145,9 @@ export class Link extends EventTarget {
       const now = performance.now();
       const ms = now - pinged;
       // What to add to this page's time to get the server's, in Unix milliseconds; off by half the round trip at most.
-      const offset = Number.isFinite(message.server_ms) ? message.server_ms - (pinged + ms / 2) : undefined;
-      this.emit('rtt', { ms, offset });
+      const at = pinged + ms / 2;
+      const offset = Number.isFinite(message.server_ms) ? message.server_ms - at : undefined;
+      this.emit('rtt', { ms, offset, at });
       return;
     }
     if (message.type === 'error' && message.code === 'session_ended') {

@@ -13,6 +13,7 @@ import { DETECTOR_STAGES, STAGES } from './stages.js';
 import { Stage } from './stage.js';
 import { StatsPoller } from './stats.js';
 import { remembered, themeToggle } from './theme.js';
+import { PercentileBars, Waterfall } from './waterfall.js';
 
 const $ = (id) => document.getElementById(id);
 const LOOK_MS = 1000;
@@ -29,6 +30,8 @@ const table = new StatsTable($('stats'), SESSION_ROWS);
 const spark = new Sparkline($('spark'));
 const bar = new StackedBar($('bar'), $('legend'), STAGES);
 const detectorBar = new StackedBar($('detector-bar'), $('detector-legend'), DETECTOR_STAGES);
+const waterfall = new Waterfall($('waterfall'), STAGES, 'Stages of a frame from capture to screen, in milliseconds');
+const percentiles = new PercentileBars($('percentiles'), [{ name: 'Glass to glass', colour: 'var(--accent)' }]);
 const poller = new StatsPoller();
 const measurement = new Measurement($('annotated'));
 const session = new Session(encodedWorker());
@@ -211,7 +214,7 @@ session.addEventListener('channel', ({ detail }) => {
   configure(controls.config);
 });
 session.addEventListener('encoded', ({ detail }) => measurement.encoded(detail.frames));
-session.addEventListener('rtt', ({ detail }) => measurement.rtt.push(performance.now(), detail.ms));
+session.addEventListener('rtt', ({ detail }) => measurement.pinged(detail));
 session.addEventListener('message', ({ detail: { message } }) => {
   if (message.type === 'config_ack') controls.acknowledged(message.config);
   else if (message.type === 'error') controls.refused(message.message, sentConfigs.get(message.id));
@@ -256,6 +259,7 @@ async function look() {
   const stats = session.state === 'live' ? await poller.poll(session.peer).catch(() => undefined) : undefined;
   if (session.state !== 'live') looked = { at: now, presented: measurement.presented };
   const { meter } = measurement;
+  if (stats) measurement.stats = stats;
   const { p50, p95, method } = meter.summary();
   const live = session.state === 'live';
   showFigure($('p50'), live ? p50 : undefined);
@@ -269,15 +273,19 @@ async function look() {
   const [rtt] = measurement.rtt.quantiles(0.5);
   const rttMs = rtt ?? stats?.rttMs;
   for (const samples of [meter.recent, meter.encoding, meter.afterReceive, measurement.model, measurement.age]) samples.prune(now);
-  const video = measurement.stages.video(now, {
+  const means = measurement.stages.video(now, {
     total: meter.recent.mean(),
     encoding: meter.encoding.mean(),
     afterReceive: meter.afterReceive.mean(),
     rttMs,
     stats,
   });
+  measurement.ledger.prune(now);
+  const ledger = live ? measurement.ledger.summary() : undefined;
+  showLedger(ledger, means.parts, live);
+  const video = ledger ? { parts: ledger.parts.map(({ key, mean }) => ({ key, ms: mean })), total: ledger.whole.mean } : means;
   bar.show(video.parts);
-  $('ledger-total').textContent = video.total === undefined ? '' : `${video.total.toFixed(1)} ms, mean of 2 s`;
+  $('ledger-total').textContent = video.total === undefined ? '' : `${video.total.toFixed(1)} ms, mean of ${ledger ? 10 : 2} s`;
   const detector = measurement.stages.detector(now);
   detectorBar.show(detector.parts);
   $('detector-total').textContent = detector.total === undefined ? '' : `${detector.total.toFixed(1)} ms`;
@@ -292,6 +300,19 @@ async function look() {
     ageMs: measurement.age.mean(),
     joined: live ? measurement.join.share() : undefined,
   });
+}
+
+// Where a frame's own doors are not all told, the means of the single stages stand in the table.
+function showLedger(ledger, means, live) {
+  waterfall.show(ledger ? ledger.parts : means.map(({ key, ms }) => ({ key, mean: ms })));
+  const [p50, p95, p99] = live ? measurement.meter.summary().samples.quantiles(0.5, 0.95, 0.99) : [];
+  percentiles.show([ledger?.whole ?? { p50, p95, p99 }]);
+  $('stages-window').textContent = ledger ? `${ledger.frames} frames of the last 10 s` : live ? 'means of the last 2 s' : '';
+  const { rtt, driftPpm } = measurement.clock;
+  $('clock').textContent = live && rtt !== undefined ? `${(rtt / 2).toFixed(2)} ms, drift ${driftPpm.toFixed(0)} ppm` : '–';
+  const check = ledger?.check;
+  $('check-row').hidden = check === undefined;
+  if (check) $('check').textContent = `p50 ${check.p50.toFixed(2)}, p95 ${check.p95.toFixed(2)} ms apart`;
 }
 
 setInterval(() => look().catch((error) => console.error(error)), LOOK_MS);

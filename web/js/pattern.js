@@ -96,9 +96,17 @@ const FACES = [
   { skin: '#8d5a3b', hair: '#17110e', size: 0.12, speed: 0.31, phase: 2.1, height: 0.58 },
 ];
 
-/** A canvas with moving shapes, as a video track. */
-export class TestPattern {
+/** Half a refresh of a common screen: nearer to its time than this, a picture is not put off to the next refresh. */
+const EARLY_MS = 8;
+/** A page whose refresh has not come for so long was hidden meanwhile. */
+const LONGEST_REFRESH_MS = 200;
+
+/** A canvas with moving shapes, as a video track. Event `drawn` {at}: a picture was drawn. */
+export class TestPattern extends EventTarget {
+  #frame;
+
   constructor({ width, height, fps }) {
+    super();
     this.canvas = document.createElement('canvas');
     // A canvas in main memory: each frame is read back by the encoder anyway.
     this.context = this.canvas.getContext('2d', { willReadFrequently: true, alpha: false });
@@ -120,17 +128,33 @@ export class TestPattern {
     this.next += this.period;
     const now = performance.now();
     if (this.next < now) this.next = now;
-    this.timer = setTimeout(() => {
+    this.timer = setTimeout(() => this.#atRefresh(), this.next - now - EARLY_MS);
+  }
+
+  // A canvas is captured when the page is next put on the screen: drawn just before that, its picture waits for nothing. A
+  // hidden page is put on no screen, and draws by the clock alone.
+  #atRefresh() {
+    const draw = () => {
+      cancelAnimationFrame(this.#frame);
+      clearTimeout(this.timer);
       this.#draw();
       if (this.track.readyState === 'live') this.#schedule();
-    }, this.next - now);
+    };
+    if (document.hidden) {
+      draw();
+      return;
+    }
+    this.#frame = requestAnimationFrame(draw);
+    this.timer = setTimeout(draw, LONGEST_REFRESH_MS);
   }
 
   #draw() {
     const now = performance.now();
     this.#paint(now / 1000);
+    this.#tellTime(now);
     this.#stamp(now);
     this.track.requestFrame();
+    this.dispatchEvent(new CustomEvent('drawn', { detail: { at: now } }));
   }
 
   #paint(seconds) {
@@ -158,6 +182,17 @@ export class TestPattern {
     c.stroke();
   }
 
+  // For the eye, and for a camera before the screen.
+  #tellTime(now) {
+    const { context: c, canvas } = this;
+    const { width: w, height: h } = canvas;
+    c.font = `600 ${Math.round(h / 11)}px ui-monospace, monospace`;
+    c.textAlign = 'right';
+    c.textBaseline = 'alphabetic';
+    c.fillStyle = '#f4f7f8';
+    c.fillText(`${((now / 1000) % 1000).toFixed(3)} s`, w * 0.965, h * 0.9);
+  }
+
   #stamp(now) {
     const { context: c, canvas } = this;
     const cell = canvas.width / CELLS_ACROSS;
@@ -173,6 +208,7 @@ export class TestPattern {
 
   stop() {
     clearTimeout(this.timer);
+    cancelAnimationFrame(this.#frame);
     this.track.stop();
   }
 }

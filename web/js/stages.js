@@ -24,6 +24,13 @@ export const STAGES = [
 /** The stages that a viewer has: its video does not begin in this browser. */
 export const VIEWER_STAGES = STAGES.filter(({ key }) => key !== 'browser_encode' && key !== 'uplink');
 
+/** The stages of a frame between two peer connections of this page. */
+export const LOOPBACK_STAGES = [
+  ...STAGES.filter(({ key }) => key === 'browser_encode'),
+  { key: 'network', label: 'Network', group: 'network', hint: 'encoder output to last packet in' },
+  ...STAGES.filter(({ key }) => ['jitter_buffer', 'browser_decode', 'display', 'unaccounted'].includes(key)),
+];
+
 /** The stages of the detector, beside the video's way. */
 export const DETECTOR_STAGES = [
   { key: 'detect_queue', label: 'Queue', group: 'detector', hint: 'waiting for a free worker' },

@@ -2,40 +2,13 @@
 // itself, and the times. docs/latency-method.md tells what the times mean.
 
 import { BoxTimeline, rtpSpan } from './boxes.js';
+import { ServerClock } from './clock.js';
 import { FrameJoin } from './join.js';
 import { SampleWindow, presentationOf } from './latency.js';
+import { ledgerSum } from './ledger.js';
 import { StageBook } from './stages.js';
 
 const MAX_PLAUSIBLE_MS = 10_000;
-
-/** The sum of a ledger's stages; undefined where one that every frame has is missing. */
-export function ledgerSum(ledger) {
-  if (ledger === null || typeof ledger !== 'object' || !Number.isFinite(ledger.send)) return undefined;
-  return Object.values(ledger).reduce((sum, ms) => sum + (Number.isFinite(ms) ? ms : 0), 0);
-}
-
-/** The difference between this page's time and the server's, from the ping that took the shortest way. */
-export class ServerClock {
-  #pings = [];
-
-  /** @param {number} ms round trip @param {number|undefined} offset server's Unix milliseconds less performance.now() */
-  push(ms, offset) {
-    if (!Number.isFinite(offset)) return;
-    this.#pings.push({ ms, offset });
-    if (this.#pings.length > 10) this.#pings.shift();
-  }
-
-  clear() {
-    this.#pings.length = 0;
-  }
-
-  /** What to add to performance.now() for the server's Unix milliseconds, right within half of `rtt`; undefined before a ping. */
-  get best() {
-    let best;
-    for (const ping of this.#pings) if (!best || ping.ms < best.ms) best = ping;
-    return best;
-  }
-}
 
 /** Event `frame` {metadata, objects, latency, at}: a frame was presented. */
 export class Viewing extends EventTarget {
@@ -87,9 +60,9 @@ export class Viewing extends EventTarget {
     for (const samples of [this.latency, this.recent, this.sinceCapture, this.afterReceive, this.rtt, this.age, this.model]) samples.clear();
   }
 
-  pinged({ ms, offset }) {
+  pinged({ ms, offset, at }) {
     this.rtt.push(performance.now(), ms);
-    this.clock.push(ms, offset);
+    this.clock.push(ms, offset, at);
   }
 
   /** A message of the server about a frame. */
@@ -146,11 +119,11 @@ export class Viewing extends EventTarget {
   }
 
   #sinceCapture(metadata) {
-    const { best } = this.clock;
-    if (!best || !this.#captures || metadata.rtpTimestamp === undefined) return;
     const at = presentationOf(metadata);
+    const offset = this.clock.offsetAt(at);
+    if (offset === undefined || !this.#captures || metadata.rtpTimestamp === undefined) return;
     const captured = this.#captures.ms + rtpSpan(this.#captures.rtp, metadata.rtpTimestamp);
-    this.sinceCapture.push(at, at + best.offset - captured);
+    this.sinceCapture.push(at, at + offset - captured);
   }
 
   /**

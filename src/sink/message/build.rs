@@ -1,7 +1,7 @@
 //! From the house's words to messages: what is said, rounded to what is worth saying.
 
 use std::borrow::Cow;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{
     ConfigAck, CrossDirection, DetectionsMessage, DetectorStages, DrawnBox, ErrorMessage, Event, EventKind,
@@ -189,8 +189,17 @@ impl<'a> FrameMessage<'a> {
             detection_frame_id: result.map(|result| result.frame_id),
             age_ms: age.map(milliseconds),
             server_added_ms: ledger.server_added().map(milliseconds),
+            sent_ms: None,
             ledger_ms: LedgerStages::new(ledger),
         }
+    }
+
+    /// Tells when the last packet went out by the wall clock too, of which `now` is two readings of one moment.
+    #[must_use]
+    pub fn dated(mut self, ledger: &FrameLedger, (instant, wall): (Instant, SystemTime)) -> Self {
+        let sent = ledger.at(Mark::Sent).map(|sent| instant.saturating_duration_since(sent));
+        self.sent_ms = sent.and_then(|ago| wall.checked_sub(ago)).map(unix_milliseconds);
+        self
     }
 
     /// [`ServerMessage::to_json`] of this message.
@@ -325,8 +334,6 @@ fn unix_milliseconds(time: SystemTime) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -413,11 +420,14 @@ mod tests {
         }
         ledger.mark_at(Mark::FirstSent, start + Duration::from_millis(38));
         let stamp = RtpTimestamp { output: 6000, source: 4000 };
-        let sent = value(&FrameMessage::new("cam", 42, stamp, &ledger, &result.items, Some(&result)).to_json());
+        let now = (start + Duration::from_millis(49), SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_010));
+        let message = FrameMessage::new("cam", 42, stamp, &ledger, &result.items, Some(&result)).dated(&ledger, now);
+        let sent = value(&message.to_json());
         let expected = json!({
             "v": 1, "type": "frame", "stream": "cam", "frame_id": 42, "rtp_timestamp": 6000, "source_rtp_timestamp": 4000,
             "boxes": [{"bbox": [1.0, 2.0, 3.0, 4.0], "class_id": 3, "track_id": 7, "confidence": 0.5}],
             "detection_frame_id": 41, "age_ms": 33.0, "server_added_ms": 5.0,
+            "sent_ms": 1_700_000_000_000.0,
             "ledger_ms": {"receive": 3.0, "queue": 1.0, "decode": 1.0, "render_wait": 1.0, "draw": 1.0, "encode": 1.0,
                 "send": 1.0}
         });
@@ -432,6 +442,7 @@ mod tests {
         let message = FrameMessage::new("cam", 0, RtpTimestamp::default(), &FrameLedger::arrived(now, now), &[], None);
         let sent = value(&message.to_json());
         assert!(sent.get("age_ms").is_none() && sent.get("detection_frame_id").is_none());
+        assert!(sent.get("sent_ms").is_none(), "nor of a departure that was not");
         assert_eq!(sent["ledger_ms"], json!({"receive": 0.0}));
     }
 

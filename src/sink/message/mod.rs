@@ -194,6 +194,10 @@ pub struct FrameMessage<'a> {
     /// What the server added: from the frame's last packet in to its first packet out, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_added_ms: Option<f64>,
+    /// When the frame's last packet went out, by the clock of a `pong`'s `server_ms`: milliseconds since 1970-01-01 UTC. Less
+    /// the stages of `ledger_ms`, it is when the frame's first packet came in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_ms: Option<f64>,
     /// What the frame's way through the server took.
     pub ledger_ms: LedgerStages,
 }
