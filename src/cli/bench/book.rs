@@ -20,8 +20,9 @@ pub struct SentFrame {
     pub number: u16,
     /// When a camera of perfect pace would have sent it.
     pub due: Instant,
-    /// When its last packet was handed to the kernel.
-    pub left: Option<Instant>,
+    /// When it was begun to be sent: the last packet is on its way a tenth of a millisecond later. (The time after the last packet
+    /// would be too late: the server's thread that it wakes may take the core before the clock is read.)
+    pub left: Instant,
 }
 
 /// A number read in the pixels of a frame that came back.
@@ -77,9 +78,9 @@ pub struct SessionResult {
     pub packets_lost: u64,
     /// Last packet in to first packet out, as the server says it, in milliseconds.
     pub server_added_ms: Option<Quantiles>,
-    /// Last packet sent to last packet back.
+    /// Sent to last packet back.
     pub end_to_end_ms: Option<Quantiles>,
-    /// Last packet sent to first packet back: what the server added, as it is seen from outside.
+    /// Sent to first packet back: what the server added, as it is seen from outside.
     pub turnaround_ms: Option<Quantiles>,
     /// By how much the client was behind the camera's pace.
     pub late_ms: Option<Quantiles>,
@@ -103,7 +104,6 @@ pub struct Samples {
 }
 
 fn millis(from: Instant, to: Instant) -> f64 {
-    // The note of a packet's leaving may come from after its echo's arrival by a few microseconds; that is no time travel.
     to.saturating_duration_since(from).as_secs_f64() * 1000.0
 }
 
@@ -125,7 +125,7 @@ impl Book {
             samples.turnaround.push(millis(*left, whole.first));
         }
         samples.added.extend(self.added.iter().filter(|(at, _)| within(*at)).map(|(_, added)| *added));
-        let sent = count(&mut self.sent.iter().filter_map(|frame| frame.left));
+        let sent = count(&mut self.sent.iter().map(|frame| frame.left));
         let returned = pairs.iter().filter(|(left, _)| within(*left)).count() as f64;
         let fps = count(&mut self.back.whole.iter().map(|whole| whole.last)) / seconds;
         // Without timestamps to join by, only numbers can be compared.
@@ -133,8 +133,7 @@ impl Book {
             Join::Timestamp => 1.0 - returned / sent.max(1.0),
             _ => 1.0 - fps * seconds / sent.max(1.0),
         };
-        let late = self.sent.iter().filter_map(|frame| Some((frame.due, frame.left?)));
-        let late = late.filter(|(due, _)| within(*due)).map(|(due, left)| millis(due, left));
+        let late = self.sent.iter().filter(|frame| within(frame.due)).map(|frame| millis(frame.due, frame.left));
         let result = SessionResult {
             fps: rounded(fps),
             detections: rounded(count(&mut self.detections.iter().copied()) / seconds),
@@ -179,8 +178,7 @@ impl Book {
     }
 
     fn by_timestamp(&self, offset: u32) -> Vec<(Instant, Whole)> {
-        let sent: HashMap<u32, Instant> =
-            self.sent.iter().filter_map(|frame| Some((frame.rtp_timestamp, frame.left?))).collect();
+        let sent: HashMap<u32, Instant> = self.sent.iter().map(|frame| (frame.rtp_timestamp, frame.left)).collect();
         let joined = |whole: &Whole| Some((*sent.get(&whole.rtp_timestamp.wrapping_sub(offset))?, *whole));
         self.back.whole.iter().filter_map(joined).collect()
     }
@@ -191,7 +189,7 @@ impl Book {
         let joined = |stamp: &Stamp| {
             let (whole, number) = (whole.get(&stamp.rtp_timestamp)?, stamp.number?);
             let sent = self.sent.iter().rev().filter(|frame| frame.number == number);
-            Some((sent.filter_map(|frame| frame.left).find(|left| *left <= whole.first)?, *whole))
+            Some((sent.map(|frame| frame.left).find(|left| *left <= whole.first)?, *whole))
         };
         self.stamps.iter().filter_map(joined).collect()
     }
@@ -208,7 +206,7 @@ mod tests {
         for n in 0..300usize {
             let (rtp_timestamp, number) = (n as u32 * 3000, (n % 150) as u16);
             let left = start + Duration::from_micros(n as u64 * 33_333);
-            book.sent.push(SentFrame { rtp_timestamp, number, due: left, left: Some(left) });
+            book.sent.push(SentFrame { rtp_timestamp, number, due: left, left });
             let changed = change(rtp_timestamp);
             let back = left + Duration::from_millis(5);
             book.back.push((2 * n) as u16, changed, false, back);

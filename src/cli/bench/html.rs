@@ -11,9 +11,9 @@ use super::stages::Stages;
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--bg:#fff;--fg:#1a1f24;--dim:#5d6873;--grid:#e3e7eb;--card:#f6f8fa;--bound:#b3261e;
---c0:#0b6bcb;--c1:#c2570c;--c2:#1a7f37;--c3:#8250df;--c4:#9a6700;--c5:#57606a}
+--c0:#0b6bcb;--c1:#c2570c;--c2:#1a7f37;--c3:#8250df;--c4:#9a6700;--c5:#57606a;--c6:#bf3989}
 @media(prefers-color-scheme:dark){:root{--bg:#0f1419;--fg:#e6eaee;--dim:#97a3af;--grid:#2a323a;--card:#171d24;--bound:#ff8a80;
---c0:#58a6ff;--c1:#ffa657;--c2:#56d364;--c3:#d2a8ff;--c4:#e3b341;--c5:#8b949e}}
+--c0:#58a6ff;--c1:#ffa657;--c2:#56d364;--c3:#d2a8ff;--c4:#e3b341;--c5:#8b949e;--c6:#f778ba}}
 *{box-sizing:border-box}body{margin:0 auto;max-width:1180px;padding:20px 16px 48px;background:var(--bg);color:var(--fg);
 font:15px/1.5 system-ui,sans-serif}h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:32px 0 8px}p{margin:6px 0}
 .dim,.dim td{color:var(--dim)}.plots{display:grid;gap:16px;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
@@ -21,9 +21,10 @@ figure{margin:0;padding:12px;background:var(--card);border-radius:10px;min-width
 svg{width:100%;height:auto;display:block}svg text{font-size:13px;fill:var(--fg)}svg text.dim{fill:var(--dim)}
 .grid{stroke:var(--grid)}.bound{stroke:var(--bound);stroke-width:2;stroke-dasharray:7 5}polyline{fill:none;stroke-width:2.5}
 .legend{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:13px}.legend i{display:inline-block;width:11px;height:11px;border-radius:3px;
-margin-right:5px}.scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;white-space:nowrap}
+margin-right:5px}.scroll{overflow-x:auto;margin-top:16px}table{border-collapse:collapse;font-variant-numeric:tabular-nums;white-space:nowrap}
 th,td{padding:4px 10px;text-align:right;border-bottom:1px solid var(--grid)}th:first-child,td:first-child{text-align:left}
-th{font-weight:600;color:var(--dim)}.held{font-size:1.1rem;font-weight:600}";
+th{font-weight:600;color:var(--dim)}.held{font-size:1.1rem;font-weight:600}
+figcaption .dim{font-weight:400}@media(max-width:600px){svg text{font-size:21px}}";
 
 /// The parts of a frame's way, in its order.
 const WAY: [&str; 7] = ["receive", "queue", "decode", "render_wait", "draw", "encode", "send"];
@@ -84,7 +85,7 @@ fn plots(report: &Report, done: &[&Step]) -> String {
     };
     let bound = report.hold.as_ref().and_then(|held| held.p95_ms);
     let added = Plot { bound, logarithmic: true, ..plot(report.added_title(), "ms", quantiles(Step::added)) };
-    let whole = plot("End to end: last packet sent to last packet back", "ms", quantiles(|step| step.end_to_end_ms));
+    let whole = plot("End to end: sent to last packet back", "ms", quantiles(|step| step.end_to_end_ms));
     let whole = Plot { logarithmic: true, ..whole };
     let rates = vec![
         series("frames back", &|step| Some(step.least(|one| one.fps))),

@@ -39,11 +39,11 @@ pub struct Step {
     pub failed: Option<String>,
     /// Last packet in to first packet out by the server's ledger, of all sessions together, in milliseconds.
     pub server_added_ms: Option<Quantiles>,
-    /// Last packet sent to last packet back.
+    /// Sent to last packet back.
     pub end_to_end_ms: Option<Quantiles>,
-    /// Last packet sent to first packet back.
+    /// Sent to first packet back.
     pub turnaround_ms: Option<Quantiles>,
-    /// Last packet sent to last packet back, of the viewers.
+    /// Sent to last packet back, of the viewers.
     pub viewers_end_to_end_ms: Option<Quantiles>,
     /// The least frames a second of a viewer.
     pub viewers_fps: Option<f64>,

@@ -29,6 +29,7 @@ use anyhow::{Context, ensure};
 
 use clap::Parser;
 use sightline::config::{Config, Overrides};
+use sightline::pipeline::stand_ahead;
 
 use clip::{Clip, LOOP_SECONDS};
 use hold::{Hold, Search};
@@ -119,12 +120,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<bool> {
     if args.url.is_none() && !args.no_stages {
         report.stages = stages(args, &clip)?;
     }
-    // One thread: the generator is to take the least from the server that it measures on the same machine.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut bench = Bench { args, clip, length, ramp, report: &mut report };
-        bench.run().await
-    })?;
+    Bench { args, clip, length, ramp, report: &mut report }.run()?;
     if let Some(path) = &args.html {
         fs::write(path, report.html()).with_context(|| path.display().to_string())?;
         eprintln!("wrote {}", path.display());
@@ -163,6 +159,23 @@ fn stages(args: &Args, clip: &Clip) -> anyhow::Result<Vec<stages::Stages>> {
     Ok(all)
 }
 
+/// One thread: the generator is to take the least from the server that it measures on the same machine.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Runs `work` on a thread that stands as far ahead as the server's do: behind them it would send late, and read the clock late.
+/// The server is not started there, as it would inherit that.
+fn apart<T: Send>(work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    std::thread::scope(|scope| {
+        let begun = std::thread::Builder::new().name("generator".into()).spawn_scoped(scope, || {
+            stand_ahead();
+            work()
+        });
+        begun?.join().map_err(|_| anyhow::anyhow!("the load generator failed"))?
+    })
+}
+
 struct Bench<'a> {
     args: &'a Args,
     clip: Arc<Clip>,
@@ -172,16 +185,16 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    async fn run(&mut self) -> anyhow::Result<()> {
+    fn run(&mut self) -> anyhow::Result<()> {
         let mut search = Search::default();
         for &sessions in &self.args.sessions {
-            let holds = self.step(sessions).await?;
+            let holds = self.step(sessions)?;
             search.note(sessions, holds);
         }
         let Some(hold) = &self.args.hold else { return Ok(()) };
         let limit = self.args.sessions.iter().copied().max().unwrap_or(1).max(LIMIT);
         while let Some(sessions) = search.next(limit) {
-            let holds = self.step(sessions).await?;
+            let holds = self.step(sessions)?;
             search.note(sessions, holds);
         }
         self.report.steps.sort_by_key(|step| step.sessions);
@@ -190,7 +203,7 @@ impl Bench<'_> {
     }
 
     /// One run; whether it holds what is to hold.
-    async fn step(&mut self, sessions: usize) -> anyhow::Result<bool> {
+    fn step(&mut self, sessions: usize) -> anyhow::Result<bool> {
         let plan = Plan { sessions, viewers: self.args.viewers, ramp: self.ramp, length: self.length };
         let mut server = match &self.args.url {
             Some(url) => Server::other(url, self.args.pid),
@@ -204,7 +217,7 @@ impl Bench<'_> {
         let http = reqwest::Client::builder().no_proxy().build()?;
         let common =
             Common { url: server.url.clone(), http, clip: Arc::clone(&self.clip), screen: Screen::start()? };
-        let step = load::step(&common, &mut server, &plan).await;
+        let step = apart(|| Ok(runtime()?.block_on(load::step(&common, &mut server, &plan))))?;
         eprintln!("  {}", report::line(&step));
         let holds = self.holds(&step);
         self.report.steps.push(step);

@@ -50,7 +50,7 @@ pub fn short(value: f64) -> String {
 
 /// A colour of the page's palette.
 fn colour(n: usize) -> String {
-    format!("var(--c{})", n % 6)
+    format!("var(--c{})", n % 7)
 }
 
 fn legend(names: impl Iterator<Item = String>) -> String {
@@ -101,7 +101,8 @@ impl Plot<'_> {
     }
 
     fn frame(&self, axis: &Axis, drawn: &str) -> String {
-        let mut svg = format!("<figure><figcaption>{}</figcaption>", escaped(self.title));
+        let caption = format!("{} <span class=dim>{}</span>", escaped(self.title), escaped(self.unit));
+        let mut svg = format!("<figure><figcaption>{caption}</figcaption>");
         let _ = write!(svg, "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=img aria-label=\"{}\">", escaped(self.title));
         for &tick in &axis.ticks {
             let y = axis.y(tick);
@@ -115,7 +116,6 @@ impl Plot<'_> {
         }
         let (x, y) = (f64::midpoint(LEFT, WIDTH - RIGHT), HEIGHT - 6.0);
         let _ = write!(svg, "<text class=dim x={x} y={y} text-anchor=middle>sessions</text>");
-        let _ = write!(svg, "<text class=dim x=4 y=11>{}</text>", escaped(self.unit));
         if let Some(bound) = self.bound {
             let y = axis.y(bound);
             let _ = write!(svg, "<line class=bound x1={LEFT} x2={} y1={y:.1} y2={y:.1} />", WIDTH - RIGHT);

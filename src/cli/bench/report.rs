@@ -179,9 +179,9 @@ impl Report {
     /// Whose word "added" is.
     pub fn what_added_is(&self) -> &'static str {
         if self.steps.iter().any(|step| step.server_added_ms.is_some()) {
-            "added: last packet in to first packet out, by the server's ledger. e2e: last packet sent to last packet back."
+            "added: last packet in to first packet out, by the server's ledger. e2e: sent to last packet back."
         } else {
-            "added: last packet sent to first packet back. e2e: last packet sent to last packet back."
+            "added: sent to first packet back. e2e: sent to last packet back."
         }
     }
 
@@ -195,7 +195,7 @@ impl Report {
         if self.steps.iter().any(|step| step.server_added_ms.is_some()) {
             "Server-added: last packet in to first packet out"
         } else {
-            "Turnaround: last packet sent to first packet back"
+            "Turnaround: sent to first packet back"
         }
     }
 }

@@ -11,8 +11,7 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use sightline::media::{KeyframeGate, KeyframeRequest};
 use sightline::peer::{
-    self, Answered, Channel, ChannelEvent, Connection, ConnectionEvent, ConnectionState, Engine, Sent, VideoIn,
-    VideoOut,
+    self, Answered, Channel, ChannelEvent, Connection, ConnectionEvent, ConnectionState, Engine, VideoIn, VideoOut,
 };
 use sightline::source::rtp::{Assembled, Assembler, AssemblerConfig};
 use tokio::sync::mpsc;
@@ -103,15 +102,13 @@ impl Session {
         let early = timeout(LIMIT, stands(&mut answered)).await.context("no connection came about")??;
         let connected = begin.elapsed();
         let Answered { connection, events, video_out, .. } = answered;
-        let mut out = video_out.context("the server takes no video")?;
+        let out = video_out.context("the server takes no video")?;
         let (book, restart) = (Shared::default(), Arc::new(AtomicBool::new(false)));
         let asked = Arc::clone(&restart);
         out.on_keyframe_request(KeyframeRequest::new(move || asked.store(true, Ordering::Relaxed)));
-        let notes = out.take_sent().context("nobody else takes the notes")?;
         let stretch = Stretch::of(common.screen.clone(), book.clone());
         let tasks = vec![
             tokio::spawn(send(out, Arc::clone(&common.clip), book.clone(), restart)),
-            tokio::spawn(note_sent(notes, book.clone(), common.clip.ticks())),
             tokio::spawn(read_messages(channel, book.clone())),
             tokio::spawn(take_events(early, events, book.clone(), Some((stretch, number)))),
         ];
@@ -167,22 +164,13 @@ async fn send(mut out: VideoOut, clip: Arc<Clip>, book: Shared, restart: Arc<Ato
         }
         let rtp_timestamp = n.wrapping_mul(clip.ticks());
         let (Some(payloads), Ok(number)) = (clip.payloads.get(at), u16::try_from(at)) else { return };
-        book.lock().sent.push(SentFrame { rtp_timestamp, number, due, left: None });
+        book.lock().sent.push(SentFrame { rtp_timestamp, number, due, left: Instant::now() });
         if out.send(payloads, rtp_timestamp, None).await.is_err() {
             book.lock().ended.get_or_insert_with(Instant::now);
             return;
         }
         at += 1;
         due += period;
-    }
-}
-
-async fn note_sent(mut notes: mpsc::Receiver<Sent>, book: Shared, ticks: u32) {
-    while let Some(note) = notes.recv().await {
-        let at = (note.rtp_timestamp / ticks) as usize;
-        if let Some(frame) = book.lock().sent.get_mut(at).filter(|frame| frame.rtp_timestamp == note.rtp_timestamp) {
-            frame.left.get_or_insert(note.last);
-        }
     }
 }
 
