@@ -41,7 +41,7 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("zune_jpeg", &["decode"]),
     ("axum", &["server"]),
     ("tower_http", &["server"]),
-    ("reqwest", &["detect/pull"]),
+    ("reqwest", &["detect/pull", "cli/bench"]),
     ("imageproc", &["detect", "annotate"]),
     ("clap", &["main", "cli", "config"]),
     ("anyhow", &["main", "cli"]),

@@ -3,6 +3,7 @@
 //! Belongs here: one file per command, its arguments and its words. Does not belong here: anything that a program which
 //! uses the library would want too.
 
+mod bench;
 mod detect;
 mod doctor;
 mod eval;
@@ -35,6 +36,8 @@ enum Command {
     Detect(detect::Args),
     /// Measure how well a model finds what is labelled in pictures.
     Eval(eval::Args),
+    /// Measure latency, frames and load of this server, or of another one, over real WebRTC.
+    Bench(bench::Args),
     /// Show and fetch models.
     #[command(subcommand)]
     Models(models::Command),
@@ -51,6 +54,7 @@ pub fn main() -> ExitCode {
         Some(Command::Serve(overrides)) => serve::run(overrides).map(|()| true),
         Some(Command::Detect(args)) => detect::run(args, out),
         Some(Command::Eval(args)) => eval::run(args, out),
+        Some(Command::Bench(args)) => bench::run(args, out),
         Some(Command::Models(command)) => models::run(command, out),
         Some(Command::Doctor(args)) => doctor::run(args, out),
     };
