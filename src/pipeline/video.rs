@@ -293,7 +293,7 @@ impl Video {
     fn may_encode(&mut self, bitstream: Bitstream, frame: &Frame) -> bool {
         let rendition = if bitstream == Bitstream::Plain { &mut self.plain } else { &mut self.annotated };
         let begins = rendition.has_to_begin(Instant::now());
-        let affordable = || rendition.admits(&frame.picture, self.shared.fanout.narrowest(bitstream));
+        let mut affordable = || rendition.admits(&frame.picture, self.shared.fanout.narrowest(bitstream));
         let may = self.giver.may_encode(&self.shared, begins);
         let may = may.and_then(|()| affordable().then_some(()).ok_or(DropReason::Bandwidth));
         if let Err(reason) = may {
