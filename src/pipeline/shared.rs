@@ -14,6 +14,7 @@ use super::options::Config;
 use super::parts::StreamOptions;
 use super::privacy::{self, Cover, Fit, Privacy, Watch};
 use super::rules::Rules;
+use super::status::RenditionStatus;
 use super::video::lock;
 use crate::annotate::Hider;
 use crate::detect::Lane;
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) fanout: Fanout,
     pub(super) annotated_gate: Arc<Mutex<KeyframeGate>>,
     pub(super) plain_gate: Arc<Mutex<KeyframeGate>>,
+    /// How the encodes were at their last picture: annotated, plain.
+    pub(super) renditions: Mutex<[Option<RenditionStatus>; 2]>,
     /// The newest result, for the boxes in the picture.
     pub(super) newest: ArcSwapOption<Detections>,
     pub(super) results: broadcast::Sender<Arc<Detections>>,
@@ -92,6 +95,7 @@ impl Shared {
             fanout: Fanout::new(KeyframeRequests { annotated, plain, source }),
             annotated_gate,
             plain_gate,
+            renditions: Mutex::default(),
             newest: ArcSwapOption::empty(),
             results: broadcast::channel(WAITING_RESULTS).0,
             overlay: ArcSwap::from_pointee(config.overlay),

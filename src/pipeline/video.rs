@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::boxes::Boxes;
+use super::boxes::{Boxes, scaled};
 use super::inbox::Event;
 use super::ingress::{Name, Named};
 use super::metrics::DropReason;
-use super::rendition::Rendition;
+use super::rendition::{Affords, Rendition};
 use super::shared::{Last, Shared};
 use super::silence::Silence;
 use crate::annotate::{Annotator, Hider};
@@ -295,14 +295,17 @@ impl Video {
         // What is drawn is what is said, to the pixel: 25.96 is told as 26.0, and its edge must not stand at 25.
         boxes.iter_mut().for_each(|item| item.bbox = item.bbox.in_tenths());
         self.hide(&mut frame, &boxes);
+        let source = (frame.picture.width(), frame.picture.height());
+        frame.picture = self.annotated.fit(frame.picture);
         if !boxes.is_empty() {
+            let boxes = scaled(&boxes, source, &frame.picture);
             self.annotator.draw(Arc::make_mut(&mut frame.picture), &boxes);
         }
         if self.shared.rules.load().draw_regions && **self.shared.overlay.load() != Overlay::None {
             super::regions::draw(Arc::make_mut(&mut frame.picture), &self.lane.load());
         }
         frame.ledger.mark(Mark::Drawn);
-        self.send(Bitstream::Annotated, frame, boxes, result);
+        self.send(Bitstream::Annotated, frame, source, (boxes, result));
     }
 
     /// Sends a frame without boxes.
@@ -312,8 +315,10 @@ impl Video {
         }
         frame.ledger.mark(Mark::RenderStarted);
         self.hide(&mut frame, &[]);
+        let source = (frame.picture.width(), frame.picture.height());
+        frame.picture = self.plain.fit(frame.picture);
         frame.ledger.mark(Mark::Drawn);
-        self.send(Bitstream::Plain, frame, Vec::new(), None);
+        self.send(Bitstream::Plain, frame, source, Chosen::default());
     }
 
     /// Hides what nobody may see.
@@ -322,11 +327,15 @@ impl Video {
         self.shared.hide(&mut frame.picture, &self.lane.load(), &mut self.hider, arrived, drawn);
     }
 
-    fn send(&mut self, bitstream: Bitstream, frame: Frame, boxes: Vec<Detection>, result: Option<Arc<Detections>>) {
+    /// Sends a frame that fits its encode, of a source whose pictures have this size.
+    fn send(&mut self, bitstream: Bitstream, frame: Frame, source: (usize, usize), (boxes, result): Chosen) {
         let rendition = if bitstream == Bitstream::Plain { &mut self.plain } else { &mut self.annotated };
-        match rendition.encode(frame, boxes, result, self.shared.fanout.narrowest(bitstream)) {
+        let affords = Affords { source, limit: self.shared.fanout.narrowest(bitstream) };
+        match rendition.encode(frame, boxes, result, affords) {
             Ok((encoded, bytes)) => {
                 self.shared.metrics.frame_encoded(encoded.idr, bytes);
+                let at = usize::from(bitstream == Bitstream::Plain);
+                lock(&self.shared.renditions)[at] = Some(rendition.status(source));
                 self.shared.fanout.send(&Arc::new(encoded));
             }
             Err(error) => {
@@ -385,12 +394,15 @@ impl Video {
         ledger.mark_at(Mark::Decoded, now);
         ledger.mark_at(Mark::RenderStarted, now);
         ledger.mark(Mark::Drawn);
+        let source = (picture.width(), picture.height());
         let frame = Frame { id, rtp_timestamp, captured, picture, ledger };
         if plain {
-            self.send(Bitstream::Plain, frame.clone(), Vec::new(), None);
+            let picture = self.plain.fit(Arc::clone(&frame.picture));
+            self.send(Bitstream::Plain, Frame { picture, ..frame.clone() }, source, Chosen::default());
         }
         if annotated {
-            self.send(Bitstream::Annotated, frame, Vec::new(), None);
+            let picture = self.annotated.fit(Arc::clone(&frame.picture));
+            self.send(Bitstream::Annotated, Frame { picture, ..frame }, source, Chosen::default());
         }
     }
 
