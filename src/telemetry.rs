@@ -137,6 +137,8 @@ fn describe() {
         "sightline_link_queue_seconds",
         "Longest time that packets to a viewer of the stream queue on the way"
     );
+    describe_gauge!("sightline_encode_bitrate_bps", "What an encode aims at");
+    describe_gauge!("sightline_encode_height", "Height of an encode's pictures, in pixels");
     describe_gauge!(
         "video_camera_status",
         "0 disabled, 1 live, 2 connecting, 3 stalled, 4 backoff, 5 unauthorized, 6 unsupported, 7 idle"

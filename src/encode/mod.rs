@@ -1,12 +1,13 @@
 //! Pictures to access units.
 //!
-//! Belongs here: the encoders, each behind [`Encoder`], the bitrate that suits a size, and the probe for the codec's
-//! assembly. Does not belong here: who asks for keyframes and how often ([`KeyframeGate`](crate::media::KeyframeGate)),
+//! Belongs here: the encoders, each behind [`Encoder`], the bitrate that suits a size, pictures made smaller, and the probe for
+//! the codec's assembly. Does not belong here: who asks for keyframes and how often ([`KeyframeGate`](crate::media::KeyframeGate)),
 //! how many encodes a stream may have, and RTP.
 
 mod asm;
 mod h264;
 mod rate;
+mod scale;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 pub use asm::has_assembly;
 pub use h264::H264Encoder;
 pub use rate::{MAX_BITRATE_BPS, MIN_BITRATE_BPS, bitrate_for};
+pub use scale::Scaler;
 
 use crate::media::I420Frame;
 

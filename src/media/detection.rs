@@ -135,6 +135,22 @@ pub struct Detection {
     pub mask: Option<Arc<[[f32; 2]]>>,
 }
 
+impl Detection {
+    /// The same object in a picture that is `across` times as wide and `down` times as high.
+    #[must_use]
+    pub fn scaled(&self, across: f32, down: f32) -> Self {
+        let BBox { x1, y1, x2, y2 } = self.bbox;
+        let point = |point: &KeyPoint| KeyPoint { x: point.x * across, y: point.y * down, ..*point };
+        Self {
+            bbox: BBox::new(x1 * across, y1 * down, x2 * across, y2 * down),
+            velocity: self.velocity.map(|[x, y]| [x * across, y * down]),
+            keypoints: self.keypoints.as_ref().map(|points| points.iter().map(point).collect()),
+            mask: self.mask.as_ref().map(|mask| mask.iter().map(|[x, y]| [x * across, y * down]).collect()),
+            ..self.clone()
+        }
+    }
+}
+
 /// How long the detector's stages took for one frame.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DetectionTimes {
@@ -206,6 +222,23 @@ mod tests {
         let told = BBox::new(25.96, 0.04, 100.05, 33.333).in_tenths();
         assert_eq!(told, BBox::new(26.0, 0.0, 100.1, 33.3));
         assert_eq!(told.in_tenths(), told);
+    }
+
+    #[test]
+    fn an_object_in_a_smaller_picture_is_smaller_in_all_its_parts() {
+        let object = Detection {
+            bbox: BBox::new(8.0, 16.0, 24.0, 32.0),
+            velocity: Some([4.0, 8.0]),
+            keypoints: Some([KeyPoint { x: 8.0, y: 16.0, confidence: Some(0.5) }].into()),
+            mask: Some([[8.0, 16.0], [24.0, 32.0]].into()),
+            confidence: 0.9,
+            ..Detection::default()
+        };
+        let small = object.scaled(0.5, 0.25);
+        assert_eq!((small.bbox, small.velocity), (BBox::new(4.0, 4.0, 12.0, 8.0), Some([2.0, 2.0])));
+        assert_eq!(small.keypoints.as_deref(), Some(&[KeyPoint { x: 4.0, y: 4.0, confidence: Some(0.5) }][..]));
+        assert_eq!(small.mask.as_deref(), Some(&[[4.0, 4.0], [12.0, 8.0]][..]));
+        assert_eq!(small.scaled(2.0, 4.0), object);
     }
 
     fn any_box() -> impl Strategy<Value = BBox> {

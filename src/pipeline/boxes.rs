@@ -1,11 +1,12 @@
 //! Which boxes are drawn on a frame, and where: the newest result's, moved to where the objects are now.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::shared::Shared;
 use crate::detect::follow::{Follower, View, Way};
-use crate::media::{Detection, Detections, Frame, Mark};
+use crate::media::{Detection, Detections, Frame, I420Frame, Mark};
 
 /// The time that the pictures may be asked for in one frame. What is left over then is predicted.
 const BUDGET: Duration = Duration::from_millis(2);
@@ -47,4 +48,17 @@ impl Boxes {
         shared.metrics.boxes(follower.counts());
         (boxes, result)
     }
+}
+
+/// Boxes that are in pixels of a source of this size, in those of `picture`, which was made of it.
+pub(super) fn scaled<'a>(
+    boxes: &'a [Detection],
+    (width, height): (usize, usize),
+    picture: &I420Frame,
+) -> Cow<'a, [Detection]> {
+    if (picture.width(), picture.height()) == (width, height) {
+        return Cow::Borrowed(boxes);
+    }
+    let (across, down) = (picture.width() as f32 / width as f32, picture.height() as f32 / height as f32);
+    Cow::Owned(boxes.iter().map(|item| item.scaled(across, down)).collect())
 }

@@ -11,6 +11,7 @@ mod cameras;
 mod departures;
 mod inbox;
 mod ingress;
+mod ladder;
 mod latency;
 mod metrics;
 mod models;
@@ -54,7 +55,8 @@ pub use rules::Rules;
 pub use schedule::stand_ahead;
 pub use session::{Role, SessionState, SessionStatus};
 pub use status::{
-    ClockSkew, PrivacyStatus, SamplingStatus, Snapshot, StageStatus, StreamStatus, Timeline, VideoStatus,
+    ClockSkew, PrivacyStatus, RenditionStatus, SamplingStatus, Snapshot, StageStatus, StreamStatus, Timeline,
+    VideoStatus,
 };
 pub use stream::Stream;
 pub use streams::StreamKind;

@@ -27,12 +27,36 @@ pub(super) struct Rate {
     /// When the debt was reckoned.
     at: Option<Instant>,
     encoded: Option<Instant>,
-    /// The mean time between pictures, in seconds.
+    pace: Pace,
+}
+
+/// How often something comes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    last: Option<Instant>,
+    /// The mean time between two, in seconds.
     interval: Option<f64>,
 }
 
+impl Pace {
+    /// It comes.
+    pub(super) fn put(&mut self, now: Instant) {
+        let since = self.last.replace(now).map(|last| now.saturating_duration_since(last).as_secs_f64());
+        // A pause says nothing of the pace.
+        if let Some(since) = since.filter(|since| *since < 1.0) {
+            let interval = self.interval.unwrap_or(since);
+            self.interval = Some(interval + (since - interval) / 8.0);
+        }
+    }
+
+    /// Times a second, once it came twice.
+    pub(super) fn fps(&self) -> Option<f64> {
+        self.interval.map(|interval| 1.0 / interval.max(0.001))
+    }
+}
+
 impl Rate {
-    /// Whether a picture may be encoded now. `limit`: what the way to the slowest viewer carries; `full`: what suits the picture.
+    /// Whether the debt allows a picture now. `limit`: what the way to the slowest viewer carries; `full`: what suits the picture.
     pub(super) fn admits(&mut self, now: Instant, limit: Option<u32>, full: u32) -> bool {
         let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         self.at = Some(now);
@@ -51,7 +75,7 @@ impl Rate {
         let aim = match limit.filter(|limit| *limit < full) {
             None => full,
             Some(limit) => {
-                let share = self.interval.map_or(1.0, |interval| (interval * f64::from(fps)).clamp(1.0, MOST_SHARE));
+                let share = self.pace.fps().map_or(1.0, |pace| (f64::from(fps) / pace).clamp(1.0, MOST_SHARE));
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the cast saturates
                 let bps = (f64::from(limit) * share) as u32;
                 bps.min(full)
@@ -62,17 +86,15 @@ impl Rate {
         differs.then(|| *self.aim.insert(aim))
     }
 
+    /// What the codec aims at, in bits a second.
+    pub(super) fn aimed(&self) -> u32 {
+        self.aim.unwrap_or(0)
+    }
+
     /// A picture of so many bytes was encoded.
     pub(super) fn spent(&mut self, bytes: usize, now: Instant) {
         self.debt += bytes as f64 * 8.0;
-        if let Some(last) = self.encoded {
-            let since = now.saturating_duration_since(last).as_secs_f64();
-            // A pause says nothing of the pace.
-            if since < 1.0 {
-                let interval = self.interval.unwrap_or(since);
-                self.interval = Some(interval + (since - interval) / 8.0);
-            }
-        }
+        self.pace.put(now);
         self.encoded = Some(now);
     }
 

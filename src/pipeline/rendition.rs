@@ -3,15 +3,27 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::rate::Rate;
+use super::ladder::{Ladder, Rung};
+use super::overload::{Relief, relief};
+use super::rate::{Pace, Rate};
+use super::status::RenditionStatus;
 use super::video::lock;
-use crate::encode::{Config, EncodeError, Encoder, H264Encoder};
+use crate::encode::{Config, EncodeError, Encoder, H264Encoder, Scaler};
 use crate::media::{Detection, Detections, Frame, I420Frame, KeyframeGate, Mark};
 use crate::peer::packetize;
 use crate::sink::{Bitstream, EncodedFrame};
 
 /// An encoder that nobody needed for this long is given up with its memory; the next begins with an IDR.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// What the bitrate of a picture follows from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Affords {
+    /// The size of the source's picture.
+    pub(super) source: (usize, usize),
+    /// What the way to the slowest viewer carries, in bits a second.
+    pub(super) limit: Option<u32>,
+}
 
 /// One encode.
 pub(super) struct Rendition {
@@ -20,32 +32,77 @@ pub(super) struct Rendition {
     encoder: Option<Box<dyn Encoder>>,
     gate: Arc<Mutex<KeyframeGate>>,
     rate: Rate,
+    ladder: Ladder,
+    rung: Rung,
+    /// Counts the pictures of which one in so many is encoded.
+    turn: u32,
+    /// Of the pictures that come.
+    pace: Pace,
+    scaler: Scaler,
+    relief: Relief,
     used: Instant,
 }
 
 impl Rendition {
     /// An encode whose IDRs are asked for at `gate`.
     pub(super) fn new(bitstream: Bitstream, config: Config, gate: Arc<Mutex<KeyframeGate>>) -> Self {
-        Self { bitstream, config, encoder: None, gate, rate: Rate::default(), used: Instant::now() }
+        Self {
+            bitstream,
+            config,
+            encoder: None,
+            gate,
+            rate: Rate::default(),
+            ladder: Ladder::default(),
+            rung: Rung::default(),
+            turn: 0,
+            pace: Pace::default(),
+            scaler: Scaler::new(),
+            relief: relief(0),
+            used: Instant::now(),
+        }
     }
 
-    /// Whether a picture of this size may be encoded now. `limit`: what the way to the slowest viewer carries, in bits a second.
-    pub(super) fn admits(&mut self, picture: &I420Frame, limit: Option<u32>) -> bool {
-        let full = self.config.bitrate(picture.width(), picture.height());
-        self.rate.admits(Instant::now(), limit, full)
+    /// Whether a picture of this size is encoded now. `limit`: what the way to the slowest viewer carries, in bits a second;
+    /// `relief`: what the machine is relieved of.
+    pub(super) fn admits(&mut self, picture: &I420Frame, limit: Option<u32>, relief: Relief) -> bool {
+        let now = Instant::now();
+        let source = (picture.width(), picture.height());
+        self.relief = relief;
+        let full = self.full(source);
+        self.pace.put(now);
+        let limit = limit.filter(|limit| *limit < full);
+        self.rung = self.ladder.choose(now, limit, source, self.pace.fps().unwrap_or(f64::from(self.config.max_fps)));
+        self.rung = self.rung.no_larger(relief.quarters);
+        self.turn = (self.turn + 1) % self.rung.every;
+        self.rate.admits(now, limit, full) && self.turn == 0
     }
 
-    /// Encodes a frame, in which `boxes` are drawn. An IDR that was asked for is asked for still when this fails.
+    /// What suits the picture, in bits a second.
+    fn full(&self, (width, height): (usize, usize)) -> u32 {
+        let (width, height) = Rung::default().no_larger(self.relief.quarters).size(width, height);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a share of what fits
+        let full = (f64::from(self.config.bitrate(width, height)) * f64::from(self.relief.bitrate)) as u32;
+        full
+    }
+
+    /// The picture in the size in which it is encoded.
+    pub(super) fn fit(&mut self, picture: Arc<I420Frame>) -> Arc<I420Frame> {
+        let source = (picture.width(), picture.height());
+        let (width, height) = self.rung.size(source.0, source.1);
+        if (width, height) == source { picture } else { Arc::new(self.scaler.scale(&picture, width, height)) }
+    }
+
+    /// Encodes a frame that was made to fit, in which `boxes` are drawn; they are told in pixels of the source. An IDR that was asked for is asked for still when this fails.
     pub(super) fn encode(
         &mut self,
         mut frame: Frame,
         boxes: Vec<Detection>,
         result: Option<Arc<Detections>>,
-        limit: Option<u32>,
+        Affords { source, limit }: Affords,
     ) -> Result<(EncodedFrame, usize), EncodeError> {
         let now = Instant::now();
         self.used = now;
-        let full = self.config.bitrate(frame.picture.width(), frame.picture.height());
+        let full = self.full(source);
         let encoder = self.encoder.get_or_insert_with(|| Box::new(H264Encoder::new(self.config.clone())));
         if let Some(bps) = self.rate.aim(limit, full, self.config.max_fps)
             && let Err(error) = encoder.set_bitrate(bps)
@@ -76,6 +133,14 @@ impl Rendition {
         Ok((encoded, bytes))
     }
 
+    /// How it is now, for a source whose pictures have this size.
+    pub(super) fn status(&self, source: (usize, usize)) -> RenditionStatus {
+        let (width, height) = self.rung.size(source.0, source.1);
+        let video = if self.bitstream == Bitstream::Plain { "plain" } else { "annotated" };
+        let bitrate_bps = self.rate.aimed();
+        RenditionStatus { video, width, height, every: self.rung.every, bitrate_bps, used: self.used }
+    }
+
     /// Whether an IDR is asked for and may be made now.
     pub(super) fn has_to_begin(&self, now: Instant) -> bool {
         lock(&self.gate).is_due(now)
@@ -86,6 +151,7 @@ impl Rendition {
         if now.saturating_duration_since(self.used) > IDLE {
             self.encoder = None;
             self.rate = Rate::default();
+            (self.ladder, self.rung, self.scaler) = (Ladder::default(), Rung::default(), Scaler::new());
         }
     }
 }

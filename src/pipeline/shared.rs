@@ -17,6 +17,7 @@ use super::overload::{Load, Member, relief};
 use super::parts::StreamOptions;
 use super::privacy::{self, Cover, Fit, Privacy, Watch};
 use super::rules::Rules;
+use super::status::RenditionStatus;
 use super::video::lock;
 use crate::annotate::Hider;
 use crate::detect::Lane;
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub(super) departures: Departures,
     pub(super) annotated_gate: Arc<Mutex<KeyframeGate>>,
     pub(super) plain_gate: Arc<Mutex<KeyframeGate>>,
+    /// How the encodes were at their last picture: annotated, plain.
+    pub(super) renditions: Mutex<[Option<RenditionStatus>; 2]>,
     /// The newest result, for the boxes in the picture.
     pub(super) newest: ArcSwapOption<Detections>,
     pub(super) results: broadcast::Sender<Arc<Detections>>,
@@ -112,6 +115,7 @@ impl Shared {
             departures: Departures::default(),
             annotated_gate,
             plain_gate,
+            renditions: Mutex::default(),
             newest: ArcSwapOption::empty(),
             results: broadcast::channel(WAITING_RESULTS).0,
             overlay: ArcSwap::from_pointee(config.overlay),

@@ -1,7 +1,7 @@
 //! What can be asked of a stream: how it is doing, its newest picture, its place in time.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use metrics::{counter, gauge};
 use serde::Serialize;
@@ -38,6 +38,8 @@ pub struct StreamStatus {
     pub frames_out: u64,
     /// Pictures encoded, of all encodes together.
     pub encodes: u64,
+    /// The encodes that somebody watches now, and what the links to their viewers leave of the picture.
+    pub renditions: Vec<RenditionStatus>,
     /// Frames that the detector finished.
     pub detections: u64,
     /// Frames that the detector skipped because a newer one was there.
@@ -80,6 +82,12 @@ impl StreamStatus {
                 counter!(name, "stream" => self.name.clone(), "stage" => stage.stage.clone()).absolute(count);
             }
         }
+        for rendition in &self.renditions {
+            gauge!("sightline_encode_bitrate_bps", "stream" => self.name.clone(), "video" => rendition.video)
+                .set(f64::from(rendition.bitrate_bps));
+            gauge!("sightline_encode_height", "stream" => self.name.clone(), "video" => rendition.video)
+                .set(rendition.height as f64);
+        }
         for (region, count) in &self.regions {
             #[allow(clippy::cast_precision_loss)] // a handful
             gauge!("sightline_region_inside", "stream" => self.name.clone(), "region" => region.clone())
@@ -106,6 +114,24 @@ pub struct SamplingStatus {
     /// What it decided so far.
     #[serde(flatten)]
     pub counts: SamplingCounts,
+}
+
+/// One encode of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RenditionStatus {
+    /// `annotated`: with boxes; `plain`: without.
+    pub video: &'static str,
+    /// Width of its pictures in pixels; the source's, or less where a link is too narrow.
+    pub width: usize,
+    /// Height of its pictures.
+    pub height: usize,
+    /// Of so many pictures of the source one is encoded.
+    pub every: u32,
+    /// The bitrate that it aims at, in bits per second.
+    pub bitrate_bps: u32,
+    /// When it encoded a picture last.
+    #[serde(skip)]
+    pub(super) used: Instant,
 }
 
 /// A stage of a cascade.

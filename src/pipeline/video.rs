@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::boxes::Boxes;
+use super::boxes::{Boxes, scaled};
 use super::inbox::Event;
 use super::ingress::Named;
 use super::metrics::DropReason;
 use super::overload::Giver;
-use super::rendition::Rendition;
+use super::rendition::{Affords, Rendition};
 use super::shared::{Last, Shared};
 use super::silence::Silence;
 use crate::annotate::{Annotator, Hider};
@@ -293,7 +293,8 @@ impl Video {
     fn may_encode(&mut self, bitstream: Bitstream, frame: &Frame) -> bool {
         let rendition = if bitstream == Bitstream::Plain { &mut self.plain } else { &mut self.annotated };
         let begins = rendition.has_to_begin(Instant::now());
-        let mut affordable = || rendition.admits(&frame.picture, self.shared.fanout.narrowest(bitstream));
+        let relief = self.giver.relief();
+        let mut affordable = || rendition.admits(&frame.picture, self.shared.fanout.narrowest(bitstream), relief);
         let may = self.giver.may_encode(&self.shared, begins);
         let may = may.and_then(|()| affordable().then_some(()).ok_or(DropReason::Bandwidth));
         if let Err(reason) = may {
@@ -313,14 +314,17 @@ impl Video {
         // What is drawn is what is said, to the pixel: 25.96 is told as 26.0, and its edge must not stand at 25.
         boxes.iter_mut().for_each(|item| item.bbox = item.bbox.in_tenths());
         self.hide(&mut frame, &boxes);
+        let source = (frame.picture.width(), frame.picture.height());
+        frame.picture = self.annotated.fit(frame.picture);
         if !boxes.is_empty() {
+            let boxes = scaled(&boxes, source, &frame.picture);
             self.annotator.draw(Arc::make_mut(&mut frame.picture), &boxes);
         }
         if self.shared.rules.load().draw_regions && **self.shared.overlay.load() != Overlay::None {
             super::regions::draw(Arc::make_mut(&mut frame.picture), &self.lane.load());
         }
         frame.ledger.mark(Mark::Drawn);
-        self.send(Bitstream::Annotated, frame, boxes, result);
+        self.send(Bitstream::Annotated, frame, source, (boxes, result));
         self.giver.encoded(begun);
     }
 
@@ -331,8 +335,10 @@ impl Video {
         }
         frame.ledger.mark(Mark::RenderStarted);
         self.hide(&mut frame, &[]);
+        let source = (frame.picture.width(), frame.picture.height());
+        frame.picture = self.plain.fit(frame.picture);
         frame.ledger.mark(Mark::Drawn);
-        self.send(Bitstream::Plain, frame, Vec::new(), None);
+        self.send(Bitstream::Plain, frame, source, Chosen::default());
     }
 
     /// Hides what nobody may see.
@@ -341,11 +347,15 @@ impl Video {
         self.shared.hide(&mut frame.picture, &self.lane.load(), &mut self.hider, arrived, drawn);
     }
 
-    fn send(&mut self, bitstream: Bitstream, frame: Frame, boxes: Vec<Detection>, result: Option<Arc<Detections>>) {
+    /// Sends a frame that fits its encode, of a source whose pictures have this size.
+    fn send(&mut self, bitstream: Bitstream, frame: Frame, source: (usize, usize), (boxes, result): Chosen) {
         let rendition = if bitstream == Bitstream::Plain { &mut self.plain } else { &mut self.annotated };
-        match rendition.encode(frame, boxes, result, self.shared.fanout.narrowest(bitstream)) {
+        let affords = Affords { source, limit: self.shared.fanout.narrowest(bitstream) };
+        match rendition.encode(frame, boxes, result, affords) {
             Ok((encoded, bytes)) => {
                 self.shared.metrics.frame_encoded(encoded.idr, bytes);
+                let at = usize::from(bitstream == Bitstream::Plain);
+                lock(&self.shared.renditions)[at] = Some(rendition.status(source));
                 self.shared.fanout.send(&Arc::new(encoded));
             }
             Err(error) => {

@@ -2,11 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+use sightline::annotate;
+use sightline::media::{AccessUnit, Plane};
 use sightline::pipeline::SessionStatus;
 
-use crate::client::{Client, Options};
+use crate::client::{Client, Options, Screen, picture_number};
+use crate::fakes;
 use crate::relay::link::Conditions;
 use crate::server::{self, LIMIT, Server};
+use crate::squares::{CHROMA, Square, squares};
 
 /// Narrower than the encode of 320×240 at 30 frames a second would like (some 570 kbit/s).
 const NARROW: u64 = 300_000;
@@ -77,4 +82,72 @@ async fn a_viewer_that_tells_nothing_of_its_link_gets_the_full_rate() {
     play_until(&mut client, &server, "the full rate", |session| session.bitrate_out_bps > 400_000.0).await;
     assert_eq!(server.session().bandwidth_bps, None);
     server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_picture_too_large_for_the_link_comes_smaller_and_its_boxes_stay_in_the_sources_pixels() {
+    let server = Server::start(server::Options::with_model(fakes::model(fakes::find_square))).await;
+    let options = Options { size: (640, 480), down: link(NARROW), ..Options::through_a_relay(&server) };
+    let mut client = Client::connect(options).await;
+    until_size(&mut client, &server, |width| width < 640).await;
+    client.frames_so_far();
+    // An IDR that came whole, and its message too: the link loses what it has no room for.
+    let (started, mut messages, mut idrs) = (Instant::now(), Vec::new(), Vec::new());
+    let (shown, picture, told) = loop {
+        assert!(started.elapsed() < LIMIT, "{:?}, {:?}", server.stream().renditions, server.session());
+        client.ask_for_keyframe();
+        client.play(20).await;
+        messages.extend(client.messages_so_far());
+        for idr in client.frames_so_far().into_iter().filter(|unit| unit.idr) {
+            idrs.push((Screen::new().show(&idr), idr));
+        }
+        let told_of = |idr: &AccessUnit| {
+            let is_of = |message: &&Value| message["type"] == "frame" && message["rtp_timestamp"] == idr.rtp_timestamp;
+            messages.iter().find(is_of).map(|message| message["boxes"][0]["bbox"].clone())
+        };
+        let small = idrs.iter().filter(|(picture, _)| picture.width() < 640);
+        let mut told = small.filter_map(|(picture, idr)| Some((idr.clone(), picture.clone(), told_of(idr)?)));
+        if let Some(found) = told.find(|(.., told)| told.is_array()) {
+            break found;
+        }
+    };
+    assert!(picture.width() < 640, "{}", picture.width());
+    assert_eq!(picture.width() * 3, picture.height() * 4);
+    let edge = |n: usize| told[n].as_f64().unwrap();
+    // It is told where it is in the source's picture, give or take a frame of the follower's …
+    let [Square { left, top, side }, _] = squares(picture_number(shown.rtp_timestamp), 640, 480);
+    for (edge, truth) in [edge(0), edge(1), edge(2), edge(3)].into_iter().zip([left, top, left + side, top + side]) {
+        assert!((edge - truth as f64).abs() <= 10.0, "{told} for a square at {left},{top}");
+    }
+    // … and drawn there in the small one: the left edge has the colour of its class.
+    let scale = picture.width() as f64 / 640.0 / 2.0;
+    let colour = annotate::colour(0);
+    let across = picture.plane_size(Plane::U).0;
+    let rows = (edge(1) * scale) as usize + 2..(edge(3) * scale) as usize - 2;
+    let is_drawn = |row: usize| {
+        let at = row * across + (edge(0) * scale) as usize;
+        let far = |at: usize, (u, v): (u8, u8)| {
+            let apart = |plane: Plane, value: u8| u32::from(picture.plane(plane)[at].abs_diff(value));
+            apart(Plane::U, u) + apart(Plane::V, v)
+        };
+        (at - 1..=at + 1).any(|at| far(at, (colour.u, colour.v)) < far(at, CHROMA))
+    };
+    let drawn = rows.clone().filter(|row| is_drawn(*row)).count();
+    assert!(drawn * 10 >= rows.len() * 6, "{drawn} of {} rows of the edge are drawn", rows.len());
+    client.relay.as_ref().unwrap().set_down(Conditions { rate: None, ..link(NARROW) });
+    until_size(&mut client, &server, |width| width == 640).await;
+    server.shutdown().await;
+}
+
+/// Plays until the pictures that are encoded are so wide.
+async fn until_size(client: &mut Client, server: &Server, is_so: impl Fn(usize) -> bool) -> usize {
+    let started = Instant::now();
+    loop {
+        let width = server.stream().renditions.first().map(|rendition| rendition.width);
+        if let Some(width) = width.filter(|width| is_so(*width)) {
+            return width;
+        }
+        assert!(started.elapsed() < LIMIT, "{:?}, {:?}", server.stream().renditions, server.session());
+        client.play(10).await;
+    }
 }

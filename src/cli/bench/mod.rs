@@ -48,10 +48,12 @@ const STAGE_SECONDS: usize = 2;
 const LIMIT: usize = 64;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Without --url the server is started here, as `sightline serve` with what stands behind `--`:\n  \
+#[command(
+    after_help = "Without --url the server is started here, as `sightline serve` with what stands behind `--`:\n  \
     sightline bench --sessions 1,4,8 --hold p95=33ms,fps=29,detections=2 -- --model yolox-nano\n  \
     sightline bench --url http://127.0.0.1:8080 --pid 4711 --sessions 1,2,3\n\n\
-    docs/bench.md says how each figure is taken.")]
+    docs/bench.md says how each figure is taken."
+)]
 pub struct Args {
     /// How many sessions at once, one run for each number.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8")]
@@ -215,8 +217,7 @@ impl Bench<'_> {
         eprintln!("{sessions} sessions at {} …", server.url);
         // A server is asked itself, whatever proxy the environment names.
         let http = reqwest::Client::builder().no_proxy().build()?;
-        let common =
-            Common { url: server.url.clone(), http, clip: Arc::clone(&self.clip), screen: Screen::start()? };
+        let common = Common { url: server.url.clone(), http, clip: Arc::clone(&self.clip), screen: Screen::start()? };
         let step = apart(|| Ok(runtime()?.block_on(load::step(&common, &mut server, &plan))))?;
         eprintln!("  {}", report::line(&step));
         let holds = self.holds(&step);

@@ -73,6 +73,11 @@ impl Giver {
         Ok(())
     }
 
+    /// What is done less of.
+    pub(in crate::pipeline) fn relief(&self) -> Relief {
+        self.relief
+    }
+
     /// A frame was drawn on and encoded since `begun`.
     pub(in crate::pipeline) fn encoded(&mut self, begun: Instant) {
         let took = begun.elapsed();

@@ -1,13 +1,17 @@
 //! How a stream is doing, put together from what its parts count.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Stream;
 use crate::detect::SamplingCounts;
 use crate::pipeline::overload::relief;
-use crate::pipeline::status::{GivesWay, PrivacyStatus, SamplingStatus, StageStatus, StreamStatus};
+use crate::pipeline::status::{GivesWay, PrivacyStatus, RenditionStatus, SamplingStatus, StageStatus, StreamStatus};
 use crate::pipeline::sub_stream::SubStream;
 use crate::pipeline::video::lock;
+
+/// An encode that made no picture for this long is watched by nobody.
+const LATELY: Duration = Duration::from_secs(2);
 
 impl Stream {
     /// How it is doing.
@@ -40,6 +44,7 @@ impl Stream {
             frames_decoded: seen.decoded,
             frames_out: seen.processed,
             encodes: seen.encodes,
+            renditions: self.renditions(),
             detections: seen.detections,
             detector_skipped: self.skipped.load(Ordering::Relaxed) + lane.counters().skipped + skipped_there,
             regions,
@@ -54,6 +59,12 @@ impl Stream {
             clock: self.shared.ingress.skew(),
             config: self.config(),
         }
+    }
+
+    /// The encodes that were of use lately.
+    fn renditions(&self) -> Vec<RenditionStatus> {
+        let renditions = *lock(&self.shared.renditions);
+        renditions.into_iter().flatten().filter(|rendition| rendition.used.elapsed() < LATELY).collect()
     }
 
     /// The stages of its cascade.

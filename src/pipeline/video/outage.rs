@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Video;
+use super::{Chosen, Video};
 use crate::media::{Frame, FrameLedger, Mark};
 use crate::pipeline::ingress::Name;
 use crate::pipeline::silence::Silence;
@@ -59,12 +59,15 @@ impl Video {
         ledger.mark_at(Mark::Decoded, now);
         ledger.mark_at(Mark::RenderStarted, now);
         ledger.mark(Mark::Drawn);
+        let source = (picture.width(), picture.height());
         let frame = Frame { id, rtp_timestamp, captured, picture, ledger };
         if plain {
-            self.send(Bitstream::Plain, frame.clone(), Vec::new(), None);
+            let picture = self.plain.fit(Arc::clone(&frame.picture));
+            self.send(Bitstream::Plain, Frame { picture, ..frame.clone() }, source, Chosen::default());
         }
         if annotated {
-            self.send(Bitstream::Annotated, frame, Vec::new(), None);
+            let picture = self.annotated.fit(Arc::clone(&frame.picture));
+            self.send(Bitstream::Annotated, Frame { picture, ..frame }, source, Chosen::default());
         }
     }
 }
