@@ -131,7 +131,8 @@ fn leaving_is_noticed_at_once_and_a_killed_browser_in_seconds() {
 
 /// The stages of a frame from capture to screen that the server tells, and those that the page finds.
 const SERVER_STAGES: [&str; 7] = ["receive", "queue", "decode", "render_wait", "draw", "encode", "send"];
-const BROWSER_STAGES: [&str; 6] = ["browser_encode", "uplink", "downlink", "jitter_buffer", "browser_decode", "display"];
+const BROWSER_STAGES: [&str; 6] =
+    ["browser_encode", "uplink", "downlink", "jitter_buffer", "browser_decode", "display"];
 
 #[test]
 fn a_frames_ledger_has_every_stage_from_drawing_to_screen_and_they_are_the_whole() {

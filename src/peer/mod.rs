@@ -4,6 +4,7 @@
 //! shared UDP port, codecs, header extensions, RTCP, tracks, the datachannel. Does not belong here: what the packets
 //! mean (that is `source`) and what is sent (that is `sink`), sessions, streams, HTTP.
 
+mod capture;
 mod channel;
 mod codecs;
 mod connection;

@@ -420,7 +420,8 @@ mod tests {
         }
         ledger.mark_at(Mark::FirstSent, start + Duration::from_millis(38));
         let stamp = RtpTimestamp { output: 6000, source: 4000 };
-        let now = (start + Duration::from_millis(49), SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_010));
+        let now =
+            (start + Duration::from_millis(49), SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_010));
         let message = FrameMessage::new("cam", 42, stamp, &ledger, &result.items, Some(&result)).dated(&ledger, now);
         let sent = value(&message.to_json());
         let expected = json!({
