@@ -207,6 +207,11 @@ async fn a_viewer_gets_video_the_capture_time_and_g711_audio() {
     let event = wait_for(&mut client.events, |event| matches!(event, ConnectionEvent::Video(_))).await;
     let ConnectionEvent::Video(mut video) = event else { unreachable!() };
     assert_eq!(video.recv().await.unwrap().timestamp, 1000);
+    let told = video.sender_report().expect("the first packet says when its frame was captured");
+    assert_eq!(told.rtp_timestamp, 1000);
+    let told = told.wall_clock().unwrap();
+    let off = told.duration_since(captured).unwrap_or_else(|early| early.duration());
+    assert!(off < Duration::from_micros(1), "{off:?}");
 
     let mut audio = server.audio_out.take().unwrap();
     assert!([AudioCodec::Opus, AudioCodec::Pcmu, AudioCodec::Pcma].into_iter().all(|codec| audio.takes(codec)));

@@ -165,6 +165,7 @@ impl Connection {
             .ok_or_else(|| PeerError::BadDescription("our own description has no ice-ufrag".to_owned()))?
             .ufrag;
         self.mux.register(&ufrag, &self.route);
+        self.tap.capture.negotiated(&local.sdp);
         *self.generation.lock().unwrap_or_else(PoisonError::into_inner) = ufrag;
         Ok(sdp::rewrite_candidates(&local.sdp, self.mux.port(), &self.public))
     }

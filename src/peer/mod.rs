@@ -5,6 +5,7 @@
 //! mean (that is `source`) and what is sent (that is `sink`), sessions, streams, HTTP.
 
 mod bandwidth;
+mod capture;
 mod channel;
 mod codecs;
 mod connection;

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::bandwidth::{Bandwidth, Estimator, Load};
 
+use super::capture::CaptureTimes;
 use crate::media::{KeyframeRequest, SenderReport};
 
 /// How many arrivals are remembered: two seconds of a 12 Mbps stream.
@@ -91,6 +92,8 @@ pub(super) struct Tap {
     video_out: OnceLock<VideoNotes>,
     audio_out: Mutex<Option<AudioNote>>,
     on_keyframe_request: OnceLock<KeyframeRequest>,
+    /// When the frames that come in were captured.
+    pub(super) capture: CaptureTimes,
 }
 
 /// The newest packet of the outgoing audio.
@@ -170,6 +173,7 @@ impl Tap {
             video_out: OnceLock::new(),
             audio_out: Mutex::default(),
             on_keyframe_request: OnceLock::new(),
+            capture: CaptureTimes::default(),
         })
     }
 

@@ -55,6 +55,7 @@ impl In {
             match self.track.poll().await? {
                 TrackRemoteEvent::OnRtpPacket(packet) => {
                     let header = &packet.header;
+                    self.tap.capture.note(header);
                     self.ssrc.store(header.ssrc, Ordering::Relaxed);
                     let arrived = self.tap.arrival(header.ssrc, header.sequence_number).unwrap_or_else(Instant::now);
                     return Some((packet, arrived));
@@ -116,10 +117,12 @@ impl VideoIn {
         self.keyframes.clone()
     }
 
-    /// The sender's newest statement of which wall-clock instant an RTP timestamp stands for.
+    /// The sender's newest statement of which wall-clock instant an RTP timestamp stands for: by abs-capture-time where it sends
+    /// that, which is of the capture itself, and by its sender reports where it does not.
     #[must_use]
     pub fn sender_report(&self) -> Option<SenderReport> {
-        self.inner.tap.sender_report(self.inner.ssrc.load(Ordering::Relaxed))
+        let ssrc = self.inner.ssrc.load(Ordering::Relaxed);
+        self.inner.tap.capture.newest(ssrc).or_else(|| self.inner.tap.sender_report(ssrc))
     }
 }
 

@@ -290,3 +290,14 @@ export function playAtOnce(receiver) {
   if ('jitterBufferTarget' in receiver) receiver.jitterBufferTarget = 0;
   else if ('playoutDelayHint' in receiver) receiver.playoutDelayHint = 0;
 }
+
+const ABS_CAPTURE_TIME = 'http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time';
+
+/** Has the sender say when its frames were captured, where the browser can: it does so of itself nowhere. */
+export function tellCaptureTimes(transceiver) {
+  const extensions = transceiver.getHeaderExtensionsToNegotiate?.();
+  const wanted = extensions?.find(({ uri }) => uri === ABS_CAPTURE_TIME);
+  if (!wanted) return;
+  wanted.direction = 'sendrecv';
+  transceiver.setHeaderExtensionsToNegotiate(extensions);
+}

@@ -1,7 +1,7 @@
 // The webcam's session: sends a track, and gets it back annotated on the same connection.
 
 import * as api from './api.js';
-import { Link, h264Codecs, playAtOnce } from './link.js';
+import { Link, h264Codecs, playAtOnce, tellCaptureTimes } from './link.js';
 import { Problem } from './problems.js';
 
 /** Kilobits per second that H.264 in real time needs for a good picture of this size. */
@@ -66,6 +66,7 @@ export class Session extends Link {
       sendEncodings: [{ maxBitrate: kbps * 1000, maxFramerate: fps }],
     });
     transceiver.setCodecPreferences?.(codecs);
+    tellCaptureTimes(transceiver);
     if (this.worker) transceiver.sender.transform = new RTCRtpScriptTransform(this.worker);
     pc.addEventListener('track', ({ track, receiver, streams }) => {
       if (track.kind !== 'video') return;
