@@ -96,7 +96,10 @@ impl Session {
         let offered = engine.offer().await?;
         let channel = offered.channel.clone();
         let begin = Instant::now();
-        let body = serde_json::json!({ "sdp": offered.sdp, "type": "offer" });
+        // Whoever begins DTLS begins SCTP in this stack, and a server may wait for the offering side to do so (aiortc does): we
+        // say that we begin, as RFC 8842 §5.2 lets an offer do.
+        let sdp = offered.sdp.replace("a=setup:actpass", "a=setup:active");
+        let body = serde_json::json!({ "sdp": sdp, "type": "offer" });
         let answer = timeout(LIMIT, post(common, &body.to_string())).await.context("no answer came to the offer")??;
         let mut answered = offered.accept(&answer.sdp).await.context("the answer cannot be used")?;
         let early = timeout(LIMIT, stands(&mut answered)).await.context("no connection came about")??;
