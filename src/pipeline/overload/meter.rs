@@ -12,11 +12,11 @@ const LEAST_FRAMES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Nine of ten frames wait less than this when all is well, so that with its work no frame needs more than its interval.
-const LONG: Duration = Duration::from_millis(15);
+const LONG: Duration = Duration::from_millis(20);
 /// The wait of which that is the third part is beyond what one step mends.
-const VERY_LONG: Duration = Duration::from_millis(60);
+const VERY_LONG: Duration = Duration::from_millis(80);
 /// Below this there is room.
-const SHORT: Duration = Duration::from_millis(5);
+const SHORT: Duration = Duration::from_millis(8);
 
 /// A thread that computes for a larger share of the time is full by itself.
 const FULL: f64 = 0.85;
@@ -104,8 +104,8 @@ mod tests {
         let waits = |long: u32| (0..17).map(move |n| if n < long { 200 } else { 1 });
         assert_eq!(verdicts(waits(1), 3), [Window { verdict: Verdict::Calm, full: false }]);
         assert_eq!(verdicts(waits(3), 3), [Window { verdict: Verdict::Choked, full: false }]);
-        assert_eq!(verdicts((0..17).map(|_| 20), 3)[0].verdict, Verdict::Pressed);
-        assert_eq!(verdicts((0..17).map(|_| 9), 3)[0].verdict, Verdict::Fair);
+        assert_eq!(verdicts((0..17).map(|_| 30), 3)[0].verdict, Verdict::Pressed);
+        assert_eq!(verdicts((0..17).map(|_| 12), 3)[0].verdict, Verdict::Fair);
     }
 
     #[test]
