@@ -17,6 +17,7 @@ use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEs
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::reception_report::ReceptionReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
 use rtc::sansio::Protocol;
 use rtc::sdp::extmap::TRANSPORT_CC_URI;
 use rtc::shared::error::Error;
@@ -322,6 +323,21 @@ impl Tap {
         }
     }
 
+    /// Takes from a request for lost packets those that are not sent once more; the responder sees the rest.
+    fn weed_nacks(&self, packet: &mut Box<dyn rtcp::Packet>, now: Instant) {
+        let Some(nack) = packet.as_any().downcast_ref::<TransportLayerNack>() else { return };
+        let round_trip = self.reports().rtt;
+        let mut estimator = self.estimator();
+        let asked = nack.nacks.iter().flat_map(|pair| {
+            let following = (0..16).filter(|bit| pair.lost_packets & (1 << bit) != 0);
+            let following = following.map(|bit| pair.packet_id.wrapping_add(bit + 1));
+            std::iter::once(pair.packet_id).chain(following)
+        });
+        let granted = asked.filter(|number| estimator.repairs(*number, round_trip, now));
+        let nacks = granted.map(|packet_id| NackPair { packet_id, lost_packets: 0 }).collect();
+        *packet = Box::new(TransportLayerNack { nacks, ..*nack });
+    }
+
     /// A packet leaves with the transport-wide `number`, the last time that it is seen in clear.
     fn on_numbered_out(&self, number: u16, packet: &rtc::rtp::Packet, newest: bool, now: Instant) {
         let video = self.video_out.get().is_some_and(|notes| notes.ssrc == packet.header.ssrc);
@@ -355,7 +371,7 @@ impl Tap {
     }
 }
 
-/// The interceptor that shows RTCP to the tap. It changes nothing but the time in the reports on audio.
+/// The interceptor that shows RTCP to the tap. It changes the time in the reports on audio, and what is asked for once more.
 pub(super) struct TapInterceptor {
     tap: Arc<Tap>,
     /// The streams whose packets are numbered for the whole transport.
@@ -397,9 +413,10 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for TapInterceptor {
     type Error = Error;
     type Time = Instant;
 
-    fn handle_read(&mut self, message: TaggedPacket) -> Result<(), Error> {
-        if let Packet::Rtcp(packets) = &message.message.packet {
+    fn handle_read(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
+        if let Packet::Rtcp(packets) = &mut message.message.packet {
             self.tap.on_rtcp_in(packets, message.now);
+            packets.iter_mut().for_each(|packet| self.tap.weed_nacks(packet, message.now));
         }
         self.reads.push_back(message);
         Ok(())
@@ -529,6 +546,22 @@ mod tests {
         let stats = tap.stats();
         assert_eq!(stats.rtt.unwrap().as_millis(), 30);
         assert!((stats.loss.unwrap() - 0.25).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_is_asked_for_once_more_is_sent_once_in_a_round_trip() {
+        let tap = Tap::new();
+        let pair = NackPair { packet_id: 65_535, lost_packets: 0b101 };
+        let mut asked = |after: u64| {
+            let nack = TransportLayerNack { sender_ssrc: 1, media_ssrc: 2, nacks: vec![pair] };
+            let mut packet: Box<dyn rtcp::Packet> = Box::new(nack);
+            tap.weed_nacks(&mut packet, tap.start + Duration::from_millis(after));
+            let nack = packet.as_any().downcast_ref::<TransportLayerNack>().unwrap();
+            assert_eq!(nack.media_ssrc, 2);
+            nack.nacks.iter().map(|pair| (pair.packet_id, pair.lost_packets)).collect::<Vec<_>>()
+        };
+        let all = vec![(65_535, 0), (0, 0), (2, 0)];
+        assert_eq!([asked(0), asked(20), asked(110)], [all.clone(), vec![], all]);
     }
 
     #[test]

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use rtc::rtcp;
 use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
 use rtc::rtp;
 use rtc::rtp::codec::h264::H264Payloader;
 use rtc::rtp::packetizer::Payloader;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
@@ -117,6 +119,33 @@ impl VideoIn {
         self.keyframes.clone()
     }
 
+    /// From now on the sender is told to send no more than `limit` says, in bits a second (REMB,
+    /// draft-alvestrand-rmcat-remb-03): at once when it changes, and every second, as a report may be lost. Ends with the limit's
+    /// sender or the connection.
+    pub fn hold_to(&self, mut limit: watch::Receiver<u32>) {
+        let (track, ssrc) = (Arc::clone(&self.inner.track), Arc::clone(&self.inner.ssrc));
+        tokio::spawn(async move {
+            let mut again = interval(LIMIT_EVERY);
+            again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    _ = again.tick() => {}
+                    changed = limit.changed() => if changed.is_err() { return },
+                }
+                let media_ssrc = match ssrc.load(Ordering::Relaxed) {
+                    0 => track.ssrcs().await.first().copied().unwrap_or(0),
+                    known => known,
+                };
+                let bitrate = *limit.borrow_and_update() as f32;
+                let report = ReceiverEstimatedMaximumBitrate { sender_ssrc: 0, bitrate, ssrcs: vec![media_ssrc] };
+                if let Err(error) = track.write_rtcp(vec![Box::new(report)]).await {
+                    tracing::debug!(%error, "the publisher's limit");
+                    return;
+                }
+            }
+        });
+    }
+
     /// The sender's newest statement of which wall-clock instant an RTP timestamp stands for: by abs-capture-time where it sends
     /// that, which is of the capture itself, and by its sender reports where it does not.
     #[must_use]
@@ -125,6 +154,9 @@ impl VideoIn {
         self.inner.tap.capture.newest(ssrc).or_else(|| self.inner.tap.sender_report(ssrc))
     }
 }
+
+/// How often a sender is told its limit: it forgets one that it has not heard of for two seconds.
+const LIMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// A request that is repeated within this time was not understood.
 const UNANSWERED: Duration = Duration::from_secs(1);
@@ -194,6 +226,9 @@ pub struct VideoOut {
 impl VideoOut {
     /// Sends one access unit, given as the payloads that [`packetize`] made of it. Only the headers are this viewer's own.
     ///
+    /// A large IDR leaves in bursts over less than a frame's time: a queue on the way has less to hold at once. All else leaves at
+    /// once.
+    ///
     /// `captured` is when the picture was taken, by its sender's wall clock; the viewer is told at each IDR and about once
     /// a second (abs-capture-time), if it understands that.
     ///
@@ -206,7 +241,14 @@ impl VideoOut {
         captured: Option<SystemTime>,
     ) -> Result<(), PeerError> {
         let mut capture_time = self.capture_time_to_tell(payloads, captured, Instant::now());
+        let pause = pause_between(payloads.len()).filter(|_| begins_idr(payloads));
         for (index, payload) in payloads.iter().enumerate() {
+            if index > 0
+                && index.is_multiple_of(BURST)
+                && let Some(pause) = pause
+            {
+                sleep(pause).await;
+            }
             let mut header = rtp::Header {
                 version: 2,
                 marker: index + 1 == payloads.len(),
@@ -260,6 +302,19 @@ impl VideoOut {
     pub fn on_keyframe_request(&self, request: KeyframeRequest) {
         self.tap.on_keyframe_request(request);
     }
+}
+
+/// Packets of an IDR that leave together: what a frame of 3 Mbit/s has, and a third more.
+const BURST: usize = 16;
+
+/// The time over which an IDR leaves at most, at 30 frames a second: what comes next is not held up.
+const SPREAD: Duration = Duration::from_millis(25);
+
+/// The pause between two bursts of an IDR of so many packets; `None` where it is one burst.
+fn pause_between(packets: usize) -> Option<Duration> {
+    let pauses = u32::try_from(packets.div_ceil(BURST)).ok()?.checked_sub(1).filter(|pauses| *pauses > 0)?;
+    // A burst every 5 ms; where there are many, nearer together.
+    Some((SPREAD / pauses).min(Duration::from_millis(5)))
 }
 
 /// Receivers interpolate between capture times that are told no rarer than this (abs-capture-time, "about once a second").
@@ -375,6 +430,16 @@ mod tests {
             assert_eq!(begins_idr(&packetize(&annex_b(&nals))), expected, "{:02x?}", nals[0]);
         }
         assert!(!begins_idr(&[]) && !begins_idr(&[Bytes::new()]) && !begins_idr(&[Bytes::from_static(&[28])]));
+    }
+
+    #[test]
+    fn only_a_large_idr_is_spread_and_over_less_than_a_frames_time() {
+        assert!((0..=BURST).all(|packets| pause_between(packets).is_none()));
+        for packets in BURST + 1..2000 {
+            let pauses = (packets - 1) / BURST;
+            let all = pause_between(packets).unwrap() * u32::try_from(pauses).unwrap();
+            assert!(all <= SPREAD, "{packets} packets: {all:?}");
+        }
     }
 
     #[test]

@@ -157,6 +157,18 @@ impl Pipeline {
         Ok(self.begin(seat, part, answered))
     }
 
+    /// What a publisher may send, in bits a second.
+    fn publish_limit(&self) -> u32 {
+        self.config.max_publish_kbps.saturating_mul(1000)
+    }
+
+    /// Tells a session's publisher to send no more than `bps` bits a second, and no more than `max_publish_kbps`; `None`: no more
+    /// than that. False where there is no such session. For a machine that has too much to do.
+    pub fn limit_publisher(&self, session: &str, bps: Option<u32>) -> bool {
+        let limit = bps.unwrap_or(u32::MAX).min(self.publish_limit());
+        self.sessions.get(session).inspect(|session| session.limit_publisher(limit)).is_some()
+    }
+
     fn seat(self: &Arc<Self>, role: Role) -> Result<Seat, PipelineError> {
         if self.stop.is_cancelled() {
             return Err(PipelineError::ShuttingDown);
@@ -204,7 +216,8 @@ impl Pipeline {
         let Part { role, place, feeder, video, viewing } = part;
         let Answered { sdp, connection, events, video_out, audio_out, channel_possible, .. } = answered;
         let (id, name, etag) = (seat.id.clone(), Arc::clone(place.name()), connection.etag());
-        let session = Session::new(id.clone(), role, Arc::clone(&place), connection, video, &self.stop);
+        let session =
+            Session::new(id.clone(), role, Arc::clone(&place), connection, video, self.publish_limit(), &self.stop);
         self.sessions.put(&session);
         seat.kept = true;
         let silence = Duration::from_millis(self.config.silence_timeout_ms);

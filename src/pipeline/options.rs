@@ -20,6 +20,8 @@ pub struct Config {
     /// Cameras that may be added at run time, by the API; one more is refused. Those of the file and of the command line are not
     /// counted.
     pub max_cameras: usize,
+    /// What a publisher is told to send at most, in kbit/s (REMB).
+    pub max_publish_kbps: u32,
     /// What is drawn on a new stream: `latest`, `exact` or `none`.
     pub overlay: Overlay,
     /// Boxes older than this are not drawn, in milliseconds.
@@ -50,6 +52,7 @@ impl Default for Config {
             max_sessions: 16,
             max_viewers: 100,
             max_cameras: 64,
+            max_publish_kbps: 8000,
             overlay: Overlay::Latest,
             max_box_age_ms: 500,
             follow: true,
@@ -82,6 +85,9 @@ impl Config {
             if value > 600_000 {
                 return Err(format!("{key} = {value}: 0 to 600000"));
             }
+        }
+        if !(100..=100_000).contains(&self.max_publish_kbps) {
+            return Err(format!("max_publish_kbps = {}: 100 to 100000", self.max_publish_kbps));
         }
         if !(500..=60_000).contains(&self.silence_timeout_ms) {
             return Err(format!("silence_timeout_ms = {}: 500 to 60000", self.silence_timeout_ms));

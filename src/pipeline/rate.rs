@@ -27,7 +27,6 @@ pub(super) struct Rate {
     /// When the debt was reckoned.
     at: Option<Instant>,
     encoded: Option<Instant>,
-    pace: Pace,
 }
 
 /// How often something comes.
@@ -69,13 +68,13 @@ impl Rate {
         paused || self.debt <= f64::from(limit) * MOST_DEBT.as_secs_f64()
     }
 
-    /// What the codec is to aim at for the next picture, where that is another rate than before. `fps`: the pictures a second that
-    /// it expects.
-    pub(super) fn aim(&mut self, limit: Option<u32>, full: u32, fps: u32) -> Option<u32> {
+    /// What the codec is to aim at for the next picture, where that is another rate than before. `expected`: the pictures a second
+    /// that it was told of; `pace`: those that are to come. Pictures that a debt holds back are no reason for larger ones.
+    pub(super) fn aim(&mut self, limit: Option<u32>, full: u32, expected: u32, pace: Option<f64>) -> Option<u32> {
         let aim = match limit.filter(|limit| *limit < full) {
             None => full,
             Some(limit) => {
-                let share = self.pace.fps().map_or(1.0, |pace| (f64::from(fps) / pace).clamp(1.0, MOST_SHARE));
+                let share = pace.map_or(1.0, |pace| (f64::from(expected) / pace.max(1.0)).clamp(1.0, MOST_SHARE));
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the cast saturates
                 let bps = (f64::from(limit) * share) as u32;
                 bps.min(full)
@@ -94,7 +93,6 @@ impl Rate {
     /// A picture of so many bytes was encoded.
     pub(super) fn spent(&mut self, bytes: usize, now: Instant) {
         self.debt += bytes as f64 * 8.0;
-        self.pace.put(now);
         self.encoded = Some(now);
     }
 
@@ -118,7 +116,7 @@ mod tests {
         let (mut rate, mut now) = (Rate::default(), Instant::now());
         for n in 0..100 {
             assert!(rate.admits(now, None, FULL));
-            assert_eq!(rate.aim(None, FULL, 30), (n == 0).then_some(FULL));
+            assert_eq!(rate.aim(None, FULL, 30, None), (n == 0).then_some(FULL));
             rate.spent(1_000_000, now);
             now += FRAME;
         }
@@ -146,16 +144,16 @@ mod tests {
 
     #[test]
     fn a_slower_camera_gets_more_for_each_picture() {
-        let (mut rate, start) = (Rate::default(), Instant::now());
-        for n in 0..100 {
-            rate.spent(100, start + FRAME * 2 * n);
-        }
-        let aim = rate.aim(Some(300_000), FULL, 30).unwrap();
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        assert_eq!(pace.fps(), None);
+        (0..100).for_each(|n| pace.put(start + FRAME * 2 * n));
+        let (mut rate, pace) = (Rate::default(), pace.fps());
+        let aim = rate.aim(Some(300_000), FULL, 30, pace).unwrap();
         assert!((590_000..610_000).contains(&aim), "{aim}");
-        assert_eq!(rate.aim(Some(302_000), FULL, 30), None, "as good as the same");
-        assert_eq!(rate.aim(None, FULL, 30), Some(FULL));
+        assert_eq!(rate.aim(Some(302_000), FULL, 30, pace), None, "as good as the same");
+        assert_eq!(rate.aim(None, FULL, 30, None), Some(FULL));
         rate.forget();
-        assert_eq!(rate.aim(None, FULL, 30), Some(FULL));
+        assert_eq!(rate.aim(None, FULL, 30, None), Some(FULL));
     }
 
     proptest! {

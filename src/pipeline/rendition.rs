@@ -103,8 +103,9 @@ impl Rendition {
         let now = Instant::now();
         self.used = now;
         let full = self.full(source);
+        let pace = self.pace.fps().map(|fps| fps / f64::from(self.rung.every));
         let encoder = self.encoder.get_or_insert_with(|| Box::new(H264Encoder::new(self.config.clone())));
-        if let Some(bps) = self.rate.aim(limit, full, self.config.max_fps)
+        if let Some(bps) = self.rate.aim(limit, full, self.config.max_fps, pace)
             && let Err(error) = encoder.set_bitrate(bps)
         {
             // The picture goes out at the rate before; the next one tries again.

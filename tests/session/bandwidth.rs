@@ -151,3 +151,25 @@ async fn until_size(client: &mut Client, server: &Server, is_so: impl Fn(usize) 
         client.play(10).await;
     }
 }
+
+#[tokio::test]
+async fn a_publisher_is_told_what_it_may_send_and_less_when_the_machine_has_too_much_to_do() {
+    let options = server::Options {
+        pipeline: sightline::pipeline::Config { max_publish_kbps: 300, ..Default::default() },
+        ..server::Options::default()
+    };
+    let server = Server::start(options).await;
+    let mut client = Client::connect(Options::to(&server)).await;
+    for (limit, allowed) in [(None, 300_000), (Some(200_000), 200_000), (None, 300_000)] {
+        assert!(server.pipeline.limit_publisher(&client.session, limit));
+        assert_eq!(server.session().publish_limit_bps, Some(allowed));
+        let started = Instant::now();
+        let is_told = |bps: f64| (bps - f64::from(allowed)).abs() < f64::from(allowed) / 100.0;
+        while !client.may_send().is_some_and(is_told) {
+            assert!(started.elapsed() < LIMIT, "{:?} instead of {allowed}", client.may_send());
+            client.play(5).await;
+        }
+    }
+    assert!(!server.pipeline.limit_publisher("nobody", None));
+    server.shutdown().await;
+}

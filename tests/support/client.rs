@@ -101,6 +101,12 @@ impl Camera {
         Self { encoder, frame: I420Frame::black(width, height), next: 0, draw: squares::draw, wants_idr }
     }
 
+    /// From the next picture on the scene is drawn by another hand.
+    #[allow(dead_code)] // most tests have one scene
+    pub fn draw_by(&mut self, draw: fn(usize, &mut I420Frame)) {
+        self.draw = draw;
+    }
+
     /// The next picture and its timestamp.
     pub fn next(&mut self) -> (u32, bytes::Bytes) {
         (self.draw)(self.next, &mut self.frame);
@@ -312,6 +318,11 @@ impl Client {
         timeout(LIMIT, self.channel.wait_for(Option::is_some)).await.expect("no channel came").unwrap();
     }
 
+    /// What the server lets this publisher send, and the way to it carries, in bits a second.
+    pub fn may_send(&self) -> Option<f64> {
+        self.out.bandwidth().borrow().map(|bandwidth| bandwidth.bps)
+    }
+
     /// Sends a PLI; the first frame has come before.
     pub fn ask_for_keyframe(&self) {
         self.viewer.borrow().as_ref().expect("video has come").request();
@@ -323,9 +334,10 @@ impl Client {
     }
 }
 
-/// Reads access units until the video ends.
+/// Reads access units until the video ends, but those that refer to one that never came.
 pub async fn read_video(mut video: VideoIn, frames: mpsc::UnboundedSender<AccessUnit>) {
     let mut assembler = Assembler::new(AssemblerConfig::default());
+    let mut broken = false;
     loop {
         let deadline = assembler.deadline();
         tokio::select! {
@@ -337,8 +349,16 @@ pub async fn read_video(mut video: VideoIn, frames: mpsc::UnboundedSender<Access
         }
         while let Some(assembled) = assembler.poll(Instant::now()) {
             match assembled {
-                Assembled::AccessUnit(unit) => drop(frames.send(unit)),
-                Assembled::KeyframeNeeded(_) => video.keyframe_request().request(),
+                Assembled::AccessUnit(unit) => {
+                    broken &= !unit.idr;
+                    if !broken {
+                        let _ = frames.send(unit);
+                    }
+                }
+                Assembled::KeyframeNeeded(_) => {
+                    broken = true;
+                    video.keyframe_request().request();
+                }
             }
         }
     }

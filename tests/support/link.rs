@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 /// What IPv4 and UDP add to a datagram.
-const HEADERS: usize = 28;
+pub const HEADERS: usize = 28;
 /// By how much a datagram comes late that others overtake.
 const OVERTAKEN_BY: Duration = Duration::from_millis(10);
 
@@ -55,6 +55,12 @@ impl Link {
     #[allow(dead_code)] // most links stay as they are
     pub fn set(&mut self, conditions: Conditions) {
         self.conditions = conditions;
+    }
+
+    /// How long what is sent now waits for what was sent before.
+    #[allow(dead_code)] // most look at what arrives
+    pub fn queue(&self, now: Instant) -> Duration {
+        self.busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
     /// When a datagram of so many bytes arrives that is sent now; `None` if it never does.

@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
@@ -15,7 +15,7 @@ use tokio::time::sleep_until;
 #[path = "link.rs"]
 pub mod link;
 
-use link::{Conditions, Link};
+use link::{Conditions, HEADERS, Link};
 
 /// The header of an RTP packet that the server sent.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ struct State {
     from_server: Mutex<Vec<Header>>,
     /// How the way to the client is from now on.
     down: Mutex<Option<Conditions>>,
+    /// What the way to the client was given: when, how long it waits there, and its bytes, none where it was dropped.
+    log: Mutex<Vec<(Instant, Duration, usize)>>,
     /// Datagrams that the links were given, and those that they lost.
     carried: AtomicU64,
     dropped: AtomicU64,
@@ -148,6 +150,12 @@ impl Relay {
         count(&self.state.dropped) / count(&self.state.carried).max(1.0)
     }
 
+    /// What the way to the client was given since this was asked last: when, how long it waits there, and its bytes, none where
+    /// it was dropped.
+    pub fn log(&self) -> Vec<(Instant, Duration, usize)> {
+        std::mem::take(&mut self.state.log.lock().unwrap())
+    }
+
     /// From now on the way to the client is like this.
     pub fn set_down(&self, conditions: Conditions) {
         *self.state.down.lock().unwrap() = Some(conditions);
@@ -216,7 +224,14 @@ impl Way {
                         if self.changes && let Some(conditions) = self.state.down.lock().unwrap().take() {
                             self.link.set(conditions);
                         }
-                        match self.link.carry(length, Instant::now()) {
+                        let now = Instant::now();
+                        let waits = self.link.queue(now);
+                        let arrives = self.link.carry(length, now);
+                        if self.changes {
+                            let bytes = arrives.map_or(0, |_| length + HEADERS);
+                            self.state.log.lock().unwrap().push((now, waits, bytes));
+                        }
+                        match arrives {
                             Some(at) => self.waiting.push(Reverse((at, self.sent, datagram.to_vec()))),
                             None => drop(self.state.dropped.fetch_add(1, Ordering::SeqCst)),
                         }

@@ -1,9 +1,10 @@
 //! A viewer and a publisher that are nothing else, as WHEP and WHIP have them: their offers go to the pipeline itself.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use sightline::media::AccessUnit;
+use sightline::media::{AccessUnit, I420Frame};
 use sightline::peer::{
     Channel, Connection, ConnectionEvent, ConnectionState, Engine, Offered, PeerError, VideoOut, packetize,
 };
@@ -12,12 +13,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::client::{Camera, engine, read_channel, read_video};
+use super::relay::Relay;
+use super::relay::link::Conditions;
 use super::server::{LIMIT, Server};
 
 /// A connected viewer.
 pub struct Watcher {
     pub session: String,
     pub connection: Connection,
+    pub relay: Option<Relay>,
     frames: mpsc::UnboundedReceiver<AccessUnit>,
     messages: mpsc::UnboundedReceiver<Value>,
     channel: watch::Receiver<Option<Channel>>,
@@ -56,7 +60,24 @@ impl Watcher {
         let offered = engine.offer_to_view().await.unwrap();
         let (_, messages) = mpsc::unbounded_channel();
         let channel = watch::channel(None).1;
-        Self::connect(server, stream, choice, engine, offered, messages, channel).await
+        Self::connect(server, stream, choice, engine, offered, messages, channel, None).await
+    }
+
+    /// Watches without a datachannel over a link that is like this on the way to it.
+    #[allow(dead_code)] // links are few tests' matter
+    pub async fn watch_over(
+        server: &Server,
+        stream: &str,
+        choice: Option<VideoChoice>,
+        down: Conditions,
+    ) -> Result<Self, PipelineError> {
+        let engine = engine();
+        let offered = engine.offer_to_view().await.unwrap();
+        let (_, messages) = mpsc::unbounded_channel();
+        let channel = watch::channel(None).1;
+        let port = SocketAddr::from(([127, 0, 0, 1], server.pipeline.udp_port()));
+        let relay = Relay::over(port, Conditions::clean(0), down).await;
+        Self::connect(server, stream, choice, engine, offered, messages, channel, Some(relay)).await
     }
 
     /// Watches with a datachannel of its own, which is open when this returns.
@@ -70,13 +91,14 @@ impl Watcher {
         let (messages_in, messages) = mpsc::unbounded_channel();
         let (channel_in, channel) = watch::channel(None);
         tokio::spawn(read_channel(offered.channel.clone(), messages_in, channel_in));
-        let mut watcher = Self::connect(server, stream, choice, engine, offered, messages, channel).await?;
+        let mut watcher = Self::connect(server, stream, choice, engine, offered, messages, channel, None).await?;
         timeout(LIMIT, watcher.channel.wait_for(Option::is_some)).await.expect("the channel did not open").unwrap();
         watcher.say(r#"{"type":"ping","t":0}"#).await;
         watcher.message_of("pong").await;
         Ok(watcher)
     }
 
+    #[allow(clippy::too_many_arguments)] // what the ways to watch differ in
     async fn connect<C>(
         server: &Server,
         stream: &str,
@@ -85,15 +107,19 @@ impl Watcher {
         offered: Offered<C>,
         messages: mpsc::UnboundedReceiver<Value>,
         channel: watch::Receiver<Option<Channel>>,
+        relay: Option<Relay>,
     ) -> Result<Self, PipelineError> {
-        let accepted = server.pipeline.view(stream, offered.sdp.clone(), choice).await?;
+        let offer = if relay.is_some() { Relay::hide(&offered.sdp) } else { offered.sdp.clone() };
+        let accepted = server.pipeline.view(stream, offer, choice).await?;
         assert_eq!(accepted.stream, stream);
-        let answered = offered.accept(&accepted.sdp).await.unwrap();
+        let answer = relay.as_ref().map_or_else(|| accepted.sdp.clone(), |relay| relay.put_before(&accepted.sdp));
+        let answered = offered.accept(&answer).await.unwrap();
         let wires = wire(answered.events);
         connected(wires.connected).await;
         Ok(Self {
             session: accepted.session,
             connection: answered.connection,
+            relay,
             frames: wires.frames,
             messages,
             channel,
@@ -156,14 +182,30 @@ pub struct Broadcaster {
 impl Broadcaster {
     /// Publishes the scene.
     pub async fn publish(server: &Server, stream: &str, takeover: bool) -> Result<Self, PipelineError> {
+        Self::publish_sized(server, stream, takeover, (320, 240)).await
+    }
+
+    /// Publishes the scene in this size.
+    pub async fn publish_sized(
+        server: &Server,
+        stream: &str,
+        takeover: bool,
+        size: (usize, usize),
+    ) -> Result<Self, PipelineError> {
         let engine = engine();
         let offered = engine.offer_to_publish().await.unwrap();
         let accepted = server.pipeline.publish(stream, offered.sdp.clone(), takeover).await?;
         let mut answered = offered.accept(&accepted.sdp).await.unwrap();
         let out = answered.video_out.take().unwrap();
-        let camera = Camera::new((320, 240), &out);
+        let camera = Camera::new(size, &out);
         connected(wire(answered.events).connected).await;
         Ok(Self { session: accepted.session, camera, out, _connection: answered.connection, _engine: engine })
+    }
+
+    /// From the next picture on the scene is drawn by another hand.
+    #[allow(dead_code)] // most tests have one scene
+    pub fn draw_by(&mut self, draw: fn(usize, &mut I420Frame)) {
+        self.camera.draw_by(draw);
     }
 
     /// Sends the scene's next picture now.

@@ -42,6 +42,9 @@ const USED: f64 = 1.5;
 const LOSS_HOLDS: f64 = 0.08;
 const LOSS_CUTS: f64 = 0.10;
 
+/// A cut for loss leaves this share of what arrives.
+const ARRIVES: f64 = 0.85;
+
 /// Between two cuts for loss; it has to be seen what one did.
 const CUT_INTERVAL: Duration = Duration::from_millis(300);
 
@@ -91,11 +94,14 @@ pub(super) struct Control {
     doubted_until: Option<Instant>,
 }
 
-/// Whether the way has become longer.
+/// What else follows from what was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     Nothing,
+    /// The way has become longer.
     LongerWay,
+    /// The rate was cut for loss.
+    Cut,
 }
 
 impl Control {
@@ -112,7 +118,7 @@ impl Control {
             let named = signals.bursts.or(signals.carried).map_or(START, |bps| bps * SHARE);
             named.clamp(LEAST, MOST)
         });
-        let finding = if signals.standing > signals.threshold {
+        let mut finding = if signals.standing > signals.threshold {
             self.give_way(now, before, signals)
         } else if self.drain.is_some() && signals.standing > signals.threshold / 2 {
             Finding::Nothing
@@ -130,7 +136,10 @@ impl Control {
             && self.cut.is_none_or(|cut| now.saturating_duration_since(cut) >= CUT_INTERVAL)
         {
             self.cut = Some(now);
-            self.target = self.target.map(|target| target.min(before) * (1.0 - loss / 2.0));
+            // What arrives is carried, whatever is lost beside it.
+            let arrives = signals.arriving.map_or(0.0, |arriving| arriving * ARRIVES);
+            self.target = self.target.map(|target| target.min((before * (1.0 - loss / 2.0)).max(arrives)));
+            finding = Finding::Cut;
         }
         self.target = self.target.map(|target| target.clamp(LEAST, MOST));
         finding
@@ -265,7 +274,7 @@ mod tests {
             control.update(at, &quiet(3e6));
             for _ in 0..20 {
                 at += STEP;
-                let arriving = control.target().unwrap();
+                let arriving = control.target().unwrap() * (1.0 - loss);
                 control.update(at, &Signals { loss: Some(loss), ..quiet(arriving) });
             }
             assert_eq!(control.target().unwrap() < START * 0.7, falls, "{loss}");

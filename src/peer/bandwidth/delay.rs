@@ -25,6 +25,10 @@ const THRESHOLD: Duration = Duration::from_millis(25);
 /// And however large the jitter, this is.
 const MOST_THRESHOLD: Duration = Duration::from_millis(60);
 
+/// A whole packet, and what is granted to it on a slow link at most.
+const PACKET_BITS: f64 = 1250.0 * 8.0;
+const MOST_OWN_TIME: Duration = Duration::from_millis(60);
+
 /// What one step of the delay adds to the jitter at most: a queue that builds up is none.
 const MOST_STEP: i64 = 30_000;
 
@@ -88,14 +92,14 @@ impl Delays {
         self.recent.front().map_or(Duration::ZERO, |(_, least)| self.waited(*least))
     }
 
-    /// From where on a standing queue is congestion.
-    pub(super) fn threshold(&self) -> Duration {
-        (THRESHOLD + Duration::from_micros(self.jitter() * 3 / 2)).min(MOST_THRESHOLD)
+    /// From where on a standing queue is congestion, where `bps` bits a second are sent.
+    pub(super) fn threshold(&self, bps: Option<f64>) -> Duration {
+        (THRESHOLD + Duration::from_micros(self.jitter() * 3 / 2)).min(MOST_THRESHOLD) + own_time(bps)
     }
 
     /// What a packet waits that meets no queue, at most.
-    pub(super) fn free(&self) -> Duration {
-        Duration::from_micros(5000 + self.jitter())
+    pub(super) fn free(&self, bps: Option<f64>) -> Duration {
+        Duration::from_micros(5000 + self.jitter()) + own_time(bps)
     }
 
     fn jitter(&self) -> u64 {
@@ -109,6 +113,13 @@ impl Delays {
         let Some(&(_, least)) = self.recent.front() else { return };
         self.spans.iter_mut().for_each(|(_, base)| *base = (*base).max(least));
     }
+}
+
+/// By how much longer a whole packet takes than a small one on a link of so many bits a second: 33 ms at 300 kbit/s. The least
+/// delay is that of a small one, and this is no queue.
+fn own_time(bps: Option<f64>) -> Duration {
+    let time = bps.map_or(Duration::ZERO, |bps| Duration::from_secs_f64(PACKET_BITS / bps.max(1.0)));
+    time.min(MOST_OWN_TIME)
 }
 
 #[cfg(test)]
@@ -138,7 +149,7 @@ mod tests {
             put(&mut delays, start, FRAME * f64::from(n), 10 + 50);
         }
         assert_eq!(delays.standing(), Duration::from_millis(50));
-        assert!(delays.standing() > delays.threshold());
+        assert!(delays.standing() > delays.threshold(None));
     }
 
     #[test]
@@ -148,7 +159,7 @@ mod tests {
             // Anything from 0 to 20 ms, by no pattern.
             let jitter = i64::from(n.wrapping_mul(2_654_435_761) >> 16) * 20 / 65_536;
             put(&mut delays, start, FRAME * f64::from(n), 30 + jitter);
-            assert!(n < 30 || delays.standing() <= delays.threshold(), "frame {n}: {:?}", delays.standing());
+            assert!(n < 30 || delays.standing() <= delays.threshold(None), "frame {n}: {:?}", delays.standing());
         }
     }
 
@@ -175,7 +186,7 @@ mod tests {
                 one.put(sent, arrived, delay);
                 other.put(sent, offset + arrived, offset + delay);
                 prop_assert_eq!(one.standing(), other.standing());
-                prop_assert_eq!(one.threshold(), other.threshold());
+                prop_assert_eq!(one.threshold(None), other.threshold(None));
             }
         }
     }

@@ -10,6 +10,7 @@ mod control;
 mod delay;
 mod feedback;
 mod history;
+mod repair;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use control::{Control, Finding, Signals};
 use delay::Delays;
 use feedback::ReferenceClock;
 use history::{History, Outcome};
+use repair::Repairs;
 
 /// The time over which losses are counted, and the packets below which they say nothing.
 const LOSS_WINDOW: Duration = Duration::from_secs(2);
@@ -106,6 +108,7 @@ pub(super) struct Estimator {
     control: Control,
     shares: Shares,
     losses: VecDeque<(Instant, u32, u32)>,
+    repairs: Repairs,
     heard: Option<Instant>,
     fell: Option<Instant>,
     /// What the other side says that it takes (REMB).
@@ -136,6 +139,7 @@ impl Estimator {
         let Some(start) = self.start else { return false };
         self.heard = Some(now);
         let (mut lost, mut total) = (0u32, 0u32);
+        let rate = self.control.target();
         for fate in feedback::read(feedback, &mut self.clock) {
             let Some(report) = self.history.resolve(fate) else { continue };
             total += u32::from(!report.was_lost);
@@ -144,7 +148,7 @@ impl Estimator {
                 let sent = report.sent.saturating_duration_since(start).as_micros();
                 let delay = arrived.saturating_sub(i64::try_from(sent).unwrap_or(i64::MAX));
                 self.delays.put(report.sent, arrived, delay);
-                let waited = self.delays.waited(delay) > self.delays.free();
+                let waited = self.delays.waited(delay) > self.delays.free(rate);
                 self.capacity.put(report.sent, arrived, report.bytes, waited);
             }
         }
@@ -158,17 +162,26 @@ impl Estimator {
         }
         let signals = Signals {
             standing: self.delays.standing(),
-            threshold: self.delays.threshold(),
+            threshold: self.delays.threshold(rate),
             arriving: self.capacity.arriving(),
             carried: self.capacity.carried(),
             bursts: self.capacity.of_bursts(now),
             loss: self.loss(),
         };
-        if self.control.update(now, &signals) == Finding::LongerWay {
-            self.delays.accept();
+        match self.control.update(now, &signals) {
+            Finding::Nothing => {}
+            Finding::LongerWay => self.delays.accept(),
+            // It is the losses from here on that say what the new rate is worth.
+            Finding::Cut => self.losses.clear(),
         }
         tracing::trace!(?signals, target = ?self.control.target(), "bandwidth");
         true
+    }
+
+    /// Whether a packet that the other side asks for once more is sent once more.
+    pub(super) fn repairs(&mut self, sequence_number: u16, round_trip: Option<Duration>, now: Instant) -> bool {
+        let queue = self.delays.standing();
+        self.repairs.admit(sequence_number, now, round_trip, queue, self.control.target())
     }
 
     /// The other side says how much it takes, in bits a second (draft-alvestrand-rmcat-remb-03).

@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Nine of ten frames wait less than this when all is well, so that with its work no frame needs more than its interval.
 const LONG: Duration = Duration::from_millis(20);
-/// The wait of which that is the third part is beyond what one step mends.
+/// Four times that is beyond what one step mends.
 const VERY_LONG: Duration = Duration::from_millis(80);
 /// Below this there is room.
 const SHORT: Duration = Duration::from_millis(8);

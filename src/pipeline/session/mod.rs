@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 
 use metrics::counter;
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::streams::Place;
@@ -96,6 +97,8 @@ pub struct SessionStatus {
     pub bandwidth_bps: Option<f64>,
     /// How long packets wait in a queue on the way to the viewer, in milliseconds.
     pub queue_ms: Option<f64>,
+    /// What the publisher is told to send at most, in bits per second; absent for one that only watches.
+    pub publish_limit_bps: Option<u32>,
     /// Packets of the publisher's that never came.
     pub packets_lost: u64,
     /// Keyframes that the viewer asked for.
@@ -123,6 +126,8 @@ pub(super) struct Session {
     state: AtomicU8,
     started: SystemTime,
     counters: IngestCounters,
+    /// What the publisher may send, in bits a second.
+    publish_limit: watch::Sender<u32>,
     messages: Arc<MessageQueue>,
     rates: Mutex<Rates>,
     counted: Counted,
@@ -160,6 +165,7 @@ impl Session {
         place: Arc<Place>,
         connection: Connection,
         video: Option<VideoChoice>,
+        publish_limit: u32,
         server_stop: &CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -174,6 +180,7 @@ impl Session {
             state: AtomicU8::new(SessionState::Connecting as u8),
             started: SystemTime::now(),
             counters: IngestCounters::default(),
+            publish_limit: watch::Sender::new(publish_limit),
             messages: Arc::new(MessageQueue::new()),
             rates: Mutex::new(Rates { at: Instant::now(), bytes: (0, 0), bps: (0.0, 0.0) }),
             counted: Counted::default(),
@@ -184,6 +191,11 @@ impl Session {
     pub(super) fn end(&self, why: &str) {
         let _ = self.why.set(why.to_owned());
         self.stop.cancel();
+    }
+
+    /// Tells the publisher to send no more than this, in bits a second, from now on.
+    pub(super) fn limit_publisher(&self, bps: u32) {
+        self.publish_limit.send_if_modified(|limit| std::mem::replace(limit, bps) != bps);
     }
 
     fn state(&self) -> SessionState {
@@ -215,6 +227,7 @@ impl Session {
             loss_out: stats.bandwidth.and_then(|bandwidth| bandwidth.loss).or(stats.loss),
             bandwidth_bps: stats.bandwidth.map(|bandwidth| bandwidth.bps.round()),
             queue_ms: stats.bandwidth.map(|bandwidth| bandwidth.queue.as_secs_f64() * 1000.0),
+            publish_limit_bps: self.role.publishes().then(|| *self.publish_limit.borrow()),
             packets_lost: self.counters.get().lost,
             keyframe_requests: stats.keyframe_requests,
             channel: self.messages.is_open(),

@@ -196,6 +196,7 @@ impl Session {
 
     fn serve_ingest(&self, video: VideoIn, feeder: u64, tasks: &mut JoinSet<()>) {
         let (place, counters) = (Arc::clone(&self.place), self.counters.clone());
+        video.hold_to(self.publish_limit.subscribe());
         tasks.spawn(ingest(video, counters, move |unit| place.push(feeder, unit)).in_current_span());
     }
 
