@@ -54,8 +54,10 @@ pub fn page(report: &Report) -> String {
         }
     }
     if !report.stages.is_empty() {
-        page.push_str("<h2>Stages alone</h2>\n<p class=dim>One picture on one thread, in ms: median and p95. The floor is decode \
-                       and encode of the same frames, one after the other, at the camera's pace.</p>\n");
+        page.push_str(
+            "<h2>Stages alone</h2>\n<p class=dim>One picture on one thread, in ms: median and p95. The floor is decode \
+                       and encode of the same frames, one after the other, at the camera's pace.</p>\n",
+        );
         page.push_str(&stages_table(&report.stages));
     }
     page
@@ -145,8 +147,23 @@ fn number(value: Option<f64>) -> String {
 
 fn steps_table(report: &Report, done: &[&Step]) -> String {
     let head = [
-        "sessions", "frames/s", "detections/s", "missing %", "added p50", "p95", "p99", "max", "end to end p50", "p95",
-        "p99", "max", "server CPU %", "each", "generator CPU %", "memory MiB", "connect ms",
+        "sessions",
+        "frames/s",
+        "detections/s",
+        "missing %",
+        "added p50",
+        "p95",
+        "p99",
+        "max",
+        "end to end p50",
+        "p95",
+        "p99",
+        "max",
+        "server CPU %",
+        "each",
+        "generator CPU %",
+        "memory MiB",
+        "connect ms",
     ];
     let mut table = String::from("<div class=scroll><table>\n");
     table.push_str(&row(&head.map(str::to_owned), "th"));

@@ -129,7 +129,9 @@ pub async fn step(common: &Common, server: &mut Server, plan: &Plan) -> Step {
     let (mut sessions, mut viewers) = (Vec::new(), Vec::new());
     let step = match gather(common, plan, &mut sessions, &mut viewers).await {
         Ok(()) => measured(common, server, plan, &sessions, &viewers).await,
-        Err(error) if server.ended() => Step::failed(plan, format!("the server ended: {error:#}\n{}", server.last_words())),
+        Err(error) if server.ended() => {
+            Step::failed(plan, format!("the server ended: {error:#}\n{}", server.last_words()))
+        }
         Err(error) => Step::failed(plan, format!("{error:#}")),
     };
     for viewer in viewers {
@@ -161,13 +163,7 @@ async fn gather(
     Ok(())
 }
 
-async fn measured(
-    common: &Common,
-    server: &mut Server,
-    plan: &Plan,
-    sessions: &[Session],
-    viewers: &[Viewer],
-) -> Step {
+async fn measured(common: &Common, server: &mut Server, plan: &Plan, sessions: &[Session], viewers: &[Viewer]) -> Step {
     let usage = || (server.pid.and_then(Usage::of), Usage::own());
     let (from, before) = (Instant::now(), usage());
     sleep_until((from + plan.length).into()).await;
@@ -185,8 +181,12 @@ async fn measured(
         all.end_to_end.extend(samples.end_to_end);
         all.turnaround.extend(samples.turnaround);
     }
-    let watched: Vec<(SessionResult, Samples)> =
-        sessions.iter().cycle().zip(viewers).map(|(session, viewer)| watched(session, viewer).result(from, to)).collect();
+    let watched: Vec<(SessionResult, Samples)> = sessions
+        .iter()
+        .cycle()
+        .zip(viewers)
+        .map(|(session, viewer)| watched(session, viewer).result(from, to))
+        .collect();
     let connect = Quantiles::of(sessions.iter().map(|session| session.connected.as_secs_f64() * 1000.0));
     Step {
         sessions: plan.sessions,
@@ -195,7 +195,9 @@ async fn measured(
         server_added_ms: Quantiles::of(all.added),
         end_to_end_ms: Quantiles::of(all.end_to_end),
         turnaround_ms: Quantiles::of(all.turnaround),
-        viewers_end_to_end_ms: Quantiles::of(watched.iter().flat_map(|(_, samples)| samples.end_to_end.iter().copied())),
+        viewers_end_to_end_ms: Quantiles::of(
+            watched.iter().flat_map(|(_, samples)| samples.end_to_end.iter().copied()),
+        ),
         viewers_fps: watched.iter().map(|(result, _)| result.fps).reduce(f64::min),
         stages_ms,
         connect_ms: connect.map_or([0.0; 2], |connect| [connect.p50, connect.max]),

@@ -54,7 +54,9 @@ fn colour(n: usize) -> String {
 }
 
 fn legend(names: impl Iterator<Item = String>) -> String {
-    let one = |(n, name): (usize, String)| format!("<span><i style=\"background:{}\"></i>{}</span>", colour(n), escaped(&name));
+    let one = |(n, name): (usize, String)| {
+        format!("<span><i style=\"background:{}\"></i>{}</span>", colour(n), escaped(&name))
+    };
     let all: Vec<_> = names.enumerate().map(one).collect();
     format!("<p class=legend>{}</p>", all.join(""))
 }
@@ -74,7 +76,9 @@ impl Axis {
         if logarithmic {
             let all = (-3..7).flat_map(|ten| [10f64.powi(ten), 3.0 * 10f64.powi(ten)]);
             let ticks: Vec<f64> = all.filter(|tick| *tick > low / 3.4 && *tick < high * 3.4).collect();
-            let (Some(&low), Some(&high)) = (ticks.first(), ticks.last()) else { return Self::new([].into_iter(), false) };
+            let (Some(&low), Some(&high)) = (ticks.first(), ticks.last()) else {
+                return Self::new([].into_iter(), false);
+            };
             return Self { ticks, low, high, logarithmic };
         }
         let high = if high > 0.0 { high } else { 1.0 };

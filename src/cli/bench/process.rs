@@ -45,8 +45,7 @@ impl Server {
             .context("the server does not start")?;
         let pid = Some(child.id());
         let stderr = child.stderr.take().context("the server has no log")?;
-        let mut server =
-            Self { child: Some(child), url: String::new(), model: None, pid, log: Arc::default() };
+        let mut server = Self { child: Some(child), url: String::new(), model: None, pid, log: Arc::default() };
         let mut lines = BufReader::new(stderr).lines();
         while server.url.is_empty() {
             let Some(Ok(line)) = lines.next() else { bail!("the server ended at its start:\n{}", server.last_words()) };

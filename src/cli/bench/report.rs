@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::clip::Clip;
-use super::load::Step;
 use super::html;
+use super::load::Step;
 use super::numbers::Quantiles;
 use super::stages::Stages;
 
@@ -132,7 +132,10 @@ impl Report {
     }
 
     fn write_stages(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "\nstages alone, ms      decode      convert        infer  postprocess         draw       encode        floor")?;
+        writeln!(
+            out,
+            "\nstages alone, ms      decode      convert        infer  postprocess         draw       encode        floor"
+        )?;
         for stages in &self.stages {
             write!(out, "{:<14}", format!("{}×{}", stages.size.0, stages.size.1))?;
             for (_, quantiles) in stages.named() {
@@ -141,7 +144,10 @@ impl Report {
             }
             writeln!(out)?;
         }
-        writeln!(out, "median (p95); floor: decode and encode of the same frames, one after the other, at the camera's pace.")
+        writeln!(
+            out,
+            "median (p95); floor: decode and encode of the same frames, one after the other, at the camera's pace."
+        )
     }
 
     fn write_steps(&self, out: &mut impl Write) -> io::Result<()> {
@@ -160,7 +166,10 @@ impl Report {
         }
         writeln!(out, "\n{}", self.what_added_is())?;
         writeln!(out, "fps, det/s and missing are those of the session that has least (most).\n")?;
-        writeln!(out, "sessions  server CPU  each  generator CPU  each  memory MiB  connect ms  the server's CPU by thread")?;
+        writeln!(
+            out,
+            "sessions  server CPU  each  generator CPU  each  memory MiB  connect ms  the server's CPU by thread"
+        )?;
         for step in self.steps.iter().filter(|step| step.failed.is_none()) {
             let each = |total: f64| total / step.sessions.max(1) as f64;
             let (server, own) = (step.server_cpu.as_ref(), step.generator_cpu.as_ref());

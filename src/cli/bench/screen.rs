@@ -1,9 +1,9 @@
 //! The one decoder thread of the generator, which reads the numbers in the pixels of what came back.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::OnceLock;
 use std::thread;
 
 use anyhow::Context;
@@ -46,8 +46,9 @@ fn run(work: &Receiver<Work>) {
         match work {
             Work::Begin(of) | Work::End(of) => drop(decoders.remove(&of)),
             Work::Unit(of, book, unit) => {
-                let decoder =
-                    decoders.entry(of).or_insert_with(|| VideoDecoder::new(FramePool::new(), KeyframeRequest::ignored()));
+                let decoder = decoders
+                    .entry(of)
+                    .or_insert_with(|| VideoDecoder::new(FramePool::new(), KeyframeRequest::ignored()));
                 if let Ok(Some(shown)) = decoder.decode(&unit) {
                     let number = stamp::read(&shown.picture);
                     book.lock().stamps.push(Stamp { rtp_timestamp: shown.rtp_timestamp, number });
