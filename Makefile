@@ -10,7 +10,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-test build model run test lint unit ffmpeg doc bench clean-data
+.PHONY: help setup setup-test build model run test lint unit ffmpeg doc budget soak bench clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ run: setup ## set up, build, pull the model and serve on http://127.0.0.1:8080 (
 	@exec $(SIGHTLINE) serve $(ARGS)
 
 test: setup-test ## set up, then every check that the project has
-	@$(MAKE) --no-print-directory lint unit ffmpeg doc build
+	@$(MAKE) --no-print-directory lint unit ffmpeg doc build budget
 	@echo "All checks passed."
 
 lint: ## formatting and clippy, warnings are errors
@@ -54,6 +54,12 @@ ffmpeg: ## the decoder by FFmpeg: clippy and its tests, with the cargo feature o
 doc: ## the examples in the documentation, and the documentation itself
 	cargo test --locked --doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+budget: ## instructions of our part of a frame's way, against benches/budget.toml (callgrind)
+	cargo bench --locked --bench instructions
+
+soak: build ## two minutes of sessions that come and go over a bad link: nothing may grow or stay behind
+	$(SIGHTLINE) bench --soak 2 -- --model motion
 
 bench: setup ## the stages, by criterion; the browser's figures come from scripts/latency
 	cargo bench --locked

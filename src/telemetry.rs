@@ -123,6 +123,7 @@ fn describe() {
     describe_counter!("sightline_video_bytes_out_total", "Bytes of encoded video");
     describe_counter!("sightline_sessions_total", "Sessions that began");
     describe_gauge!("sightline_sessions", "Sessions at the moment");
+    describe_gauge!("sightline_tasks", "Tasks of the runtime at the moment");
     describe_gauge!(
         "sightline_bitrate_bps",
         "Bits per second of a stream's sessions together, with all overhead above UDP"

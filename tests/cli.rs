@@ -477,3 +477,62 @@ fn a_server_whose_log_nobody_reads_any_more_ends_when_it_is_told_to() {
     };
     assert!(status.success(), "{status}");
 }
+
+#[test]
+fn the_bench_measures_a_server_of_its_own_and_writes_its_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    let output = run(&[
+        "bench",
+        "--sessions",
+        "1",
+        "--viewers",
+        "1",
+        "--seconds",
+        "2",
+        "--size",
+        "320x240",
+        "--no-stages",
+        "--json",
+        "--html",
+        page.to_str().unwrap(),
+        "--",
+        "--model",
+        "motion",
+    ]);
+    let said = text(&output.stderr);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let step = &report["steps"][0];
+    assert_eq!((step["sessions"].as_u64(), &step["failed"]), (Some(1), &Value::Null), "{said}");
+    let each = &step["each"][0];
+    assert!(each["fps"].as_f64().unwrap() > 5.0, "{each}");
+    assert_eq!(each["join"], "timestamp");
+    let stamps: Vec<u64> = each["stamps"].as_array().unwrap().iter().filter_map(Value::as_u64).collect();
+    assert!(stamps[0] > 5 && stamps[1] == 0, "{stamps:?}");
+    for figure in ["server_added_ms", "end_to_end_ms", "turnaround_ms", "viewers_end_to_end_ms"] {
+        assert!(step[figure]["p50"].as_f64().unwrap() > 0.0, "{figure}: {step}");
+    }
+    assert!(step["end_to_end_ms"]["p50"].as_f64() >= step["turnaround_ms"]["p50"].as_f64());
+    assert!(step["server_rss_mib"].as_f64().unwrap() > 1.0 && step["server_cpu"]["total"].is_number());
+    let html = fs::read_to_string(page).unwrap();
+    assert!(
+        html.contains("<svg") && html.contains("prefers-color-scheme") && !html.contains("http"),
+        "one page, by itself"
+    );
+}
+
+#[test]
+fn the_bench_says_what_it_cannot_measure() {
+    for (args, said) in [
+        (&["--sessions", "0"][..], "at least 1"),
+        (&["--hold", "p95=fast"], "a number is expected"),
+        (&["--size", "32x32"], "at least 160x64"),
+        (&["--video", "/nowhere.mp4"], "/nowhere.mp4"),
+        (&["--sessions", "1", "--no-stages", "--", "--model", "/nowhere.onnx"], "/nowhere.onnx"),
+        (&["--url", "http://127.0.0.1:9", "--sessions", "1", "--seconds", "1", "--size", "160x120"], "127.0.0.1:9"),
+    ] {
+        let output = run(&[&["bench"][..], args].concat());
+        let all = text(&output.stderr) + &text(&output.stdout);
+        assert!(!output.status.success() && all.contains(said), "{args:?}: {all}");
+    }
+}

@@ -66,7 +66,12 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
                 }
             }
         });
-        server::run(listener, config.server, pipeline, move || metrics.render(), stop).await?;
+        let runtime = tokio::runtime::Handle::current();
+        let render = move || {
+            ::metrics::gauge!("sightline_tasks").set(runtime.metrics().num_alive_tasks() as f64);
+            metrics.render()
+        };
+        server::run(listener, config.server, pipeline, render, stop).await?;
         tracing::info!("stopped");
         Ok::<(), anyhow::Error>(())
     })?;

@@ -153,15 +153,19 @@ impl Book {
     /// Whether timestamps come back plus a constant, and which one: that for which most of the numbers read speak.
     fn join(&self) -> (Join, Option<u32>, [u64; 3]) {
         let mut votes: HashMap<u32, u64> = HashMap::new();
-        let mut by_number: HashMap<u16, Vec<u32>> = HashMap::new();
+        let mut by_number: HashMap<u16, Vec<&SentFrame>> = HashMap::new();
         for frame in &self.sent {
-            by_number.entry(frame.number).or_default().push(frame.rtp_timestamp);
+            by_number.entry(frame.number).or_default().push(frame);
         }
+        let came: HashMap<u32, Instant> =
+            self.back.whole.iter().map(|whole| (whole.rtp_timestamp, whole.first)).collect();
         let read: Vec<(u32, u16)> =
             self.stamps.iter().filter_map(|stamp| Some((stamp.rtp_timestamp, stamp.number?))).collect();
         for (timestamp, number) in &read {
-            for sent in by_number.get(number).into_iter().flatten() {
-                *votes.entry(timestamp.wrapping_sub(*sent)).or_default() += 1;
+            // The numbers come again with each round of the clip: a frame that left after this one came is not the one.
+            let before = |sent: &&&SentFrame| came.get(timestamp).is_some_and(|came| sent.left <= *came);
+            for sent in by_number.get(number).into_iter().flatten().filter(before) {
+                *votes.entry(timestamp.wrapping_sub(sent.rtp_timestamp)).or_default() += 1;
             }
         }
         let total = read.len() as u64;
@@ -230,6 +234,15 @@ mod tests {
             assert_eq!((whole.p50, whole.max, first.p99), (6.0, 6.0, 5.0));
             assert!((result.fps - 30.0).abs() < 0.3 && result.missing < 1e-9, "{result:?}");
         }
+    }
+
+    #[test]
+    fn a_round_of_the_clip_is_not_taken_for_another() {
+        // Decoded is the first round alone, of which every number is sent a second time, later.
+        let (mut book, start) = book(|timestamp| timestamp.wrapping_add(70), |_| false);
+        book.stamps.retain(|stamp| stamp.rtp_timestamp < 60 * 3000);
+        let (result, _) = book.result(start, start + Duration::from_secs(9));
+        assert_eq!(result.end_to_end_ms.map(|whole| (whole.p50, whole.max)), Some((6.0, 6.0)));
     }
 
     #[test]

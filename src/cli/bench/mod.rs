@@ -12,9 +12,11 @@ mod load;
 mod numbers;
 mod plot;
 mod process;
+mod relay;
 mod report;
 mod screen;
 mod session;
+mod soak;
 mod stages;
 mod stamp;
 mod watch;
@@ -71,6 +73,10 @@ pub struct Args {
     /// adds; missing=1%).
     #[arg(long, value_name = "TARGET")]
     hold: Option<Hold>,
+    /// In place of all that: let four sessions at a time come and go for so long, over a link that loses packets, and see that
+    /// nothing grows and nothing stays behind.
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["hold", "html"])]
+    soak: Option<f64>,
     /// Size of the pictures.
     #[arg(long, value_name = "WxH", default_value = "640x480", value_parser = parse_size)]
     size: (usize, usize),
@@ -117,6 +123,9 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<bool> {
     ensure!(length >= Duration::from_secs(1), "--seconds: at least 1");
     eprintln!("encoding {}×{} at {} fps, once for all sessions …", args.size.0, args.size.1, args.fps);
     let clip = Arc::new(Clip::new(args.size, args.fps, LOOP_SECONDS, args.video.as_deref())?);
+    if let Some(minutes) = args.soak {
+        return soak(args, clip, seconds("soak", minutes * 60.0)?, out);
+    }
     let mut report = Report::new(args.size, args.fps, args.seconds, &clip);
     // They are this program's own, whatever server is measured.
     if args.url.is_none() && !args.no_stages {
@@ -178,6 +187,37 @@ fn apart<T: Send>(work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Re
     })
 }
 
+/// Sessions come and go; `false` when something grew or stayed behind.
+fn soak(args: &Args, clip: Arc<Clip>, length: Duration, out: &mut impl Write) -> anyhow::Result<bool> {
+    let server = server(args, 16)?;
+    let common = common(&server, clip)?;
+    let soak = apart(|| runtime()?.block_on(soak::run(&common, &server, length)))?;
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&soak)?)?;
+    } else {
+        soak.write(out)?;
+    }
+    Ok(soak.well())
+}
+
+/// The server that is measured.
+fn server(args: &Args, sessions: usize) -> anyhow::Result<Server> {
+    if let Some(url) = &args.url {
+        return Ok(Server::other(url, args.pid));
+    }
+    let mut arguments = args.serve.clone();
+    if !arguments.iter().any(|argument| argument.starts_with("--max-sessions")) {
+        arguments.extend(["--max-sessions".to_owned(), sessions.to_string()]);
+    }
+    Server::start(&arguments)
+}
+
+fn common(server: &Server, clip: Arc<Clip>) -> anyhow::Result<Common> {
+    // A server is asked itself, whatever proxy the environment names.
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    Ok(Common { url: server.url.clone(), http, clip, screen: Screen::start()? })
+}
+
 struct Bench<'a> {
     args: &'a Args,
     clip: Arc<Clip>,
@@ -207,17 +247,12 @@ impl Bench<'_> {
     /// One run; whether it holds what is to hold.
     fn step(&mut self, sessions: usize) -> anyhow::Result<bool> {
         let plan = Plan { sessions, viewers: self.args.viewers, ramp: self.ramp, length: self.length };
-        let mut server = match &self.args.url {
-            Some(url) => Server::other(url, self.args.pid),
-            None => Server::start(&self.serve_arguments(sessions))?,
-        };
+        let mut server = server(self.args, sessions)?;
         if let Some(model) = &server.model {
             self.report.model = Some(model.clone());
         }
         eprintln!("{sessions} sessions at {} …", server.url);
-        // A server is asked itself, whatever proxy the environment names.
-        let http = reqwest::Client::builder().no_proxy().build()?;
-        let common = Common { url: server.url.clone(), http, clip: Arc::clone(&self.clip), screen: Screen::start()? };
+        let common = common(&server, Arc::clone(&self.clip))?;
         let step = apart(|| Ok(runtime()?.block_on(load::step(&common, &mut server, &plan))))?;
         eprintln!("  {}", report::line(&step));
         let holds = self.holds(&step);
@@ -231,13 +266,5 @@ impl Bench<'_> {
             eprintln!("  does not hold: {}", broken.join(", "));
         }
         broken.is_empty()
-    }
-
-    fn serve_arguments(&self, sessions: usize) -> Vec<String> {
-        let mut arguments = self.args.serve.clone();
-        if !arguments.iter().any(|argument| argument.starts_with("--max-sessions")) {
-            arguments.extend(["--max-sessions".to_owned(), sessions.to_string()]);
-        }
-        arguments
     }
 }

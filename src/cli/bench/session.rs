@@ -20,6 +20,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::book::{Book, SentFrame};
 use super::clip::Clip;
+use super::relay::{self, Loss, Relay};
 use super::screen::{Screen, Stretch};
 
 /// How long a server may take to answer and to connect.
@@ -61,6 +62,8 @@ pub struct Session {
     pub stream: Option<String>,
     /// From the offer until connected.
     pub connected: Duration,
+    /// What stands between it and the server.
+    pub relay: Option<Relay>,
     connection: Connection,
     engine: Engine,
     tasks: Vec<JoinHandle<()>>,
@@ -92,6 +95,14 @@ impl Session {
     /// # Errors
     /// With the server's own words where it refused.
     pub async fn start(common: &Common, number: usize) -> anyhow::Result<Self> {
+        Self::start_over(common, number, None).await
+    }
+
+    /// The same, over a wire that loses datagrams if `loss` is given.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_over(common: &Common, number: usize, loss: Option<Loss>) -> anyhow::Result<Self> {
         let engine = engine()?;
         let offered = engine.offer().await?;
         let channel = offered.channel.clone();
@@ -99,9 +110,16 @@ impl Session {
         // Whoever begins DTLS begins SCTP in this stack, and a server may wait for the offering side to do so (aiortc does): we
         // say that we begin, as RFC 8842 §5.2 lets an offer do.
         let sdp = offered.sdp.replace("a=setup:actpass", "a=setup:active");
+        let sdp = if loss.is_some() { relay::hidden(&sdp) } else { sdp };
         let body = serde_json::json!({ "sdp": sdp, "type": "offer" });
         let answer = timeout(LIMIT, post(common, &body.to_string())).await.context("no answer came to the offer")??;
-        let mut answered = offered.accept(&answer.sdp).await.context("the answer cannot be used")?;
+        let (mut sdp, mut relay) = (answer.sdp, None);
+        if let Some(loss) = loss {
+            let wire = Relay::to(relay::server_of(&sdp)?, loss).await?;
+            sdp = wire.put_before(&sdp);
+            relay = Some(wire);
+        }
+        let mut answered = offered.accept(&sdp).await.context("the answer cannot be used")?;
         let early = timeout(LIMIT, stands(&mut answered)).await.context("no connection came about")??;
         let connected = begin.elapsed();
         let Answered { connection, events, video_out, .. } = answered;
@@ -115,7 +133,7 @@ impl Session {
             tokio::spawn(read_messages(channel, book.clone())),
             tokio::spawn(take_events(early, events, book.clone(), Some((stretch, number)))),
         ];
-        Ok(Self { book, stream: answer.stream, connected, connection, engine, tasks })
+        Ok(Self { book, stream: answer.stream, connected, relay, connection, engine, tasks })
     }
 
     /// Leaves as a page does that says goodbye.
