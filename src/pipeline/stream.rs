@@ -27,7 +27,7 @@ use crate::decode::VideoDecoder;
 use crate::detect::follow::predicted;
 use crate::detect::{Lane, LaneModel, LaneOptions, Pools, Priority, Zone};
 use crate::media::{AccessUnit, AudioPacket, Detections, FrameLedger, FramePool, KeyframeRequest};
-use crate::sink::message::{ConfigMessage, ErrorCode, MessageError, StreamConfig};
+use crate::sink::message::{ConfigMessage, ErrorCode, LedgerMessage, MessageError, StreamConfig};
 use crate::sink::{EncodedFrame, VideoChoice, ViewerFeed};
 
 /// Audio packets that a slow listener may be behind: a second at 20 ms each.
@@ -232,6 +232,11 @@ impl Stream {
     /// Notes that a frame has left for a viewer.
     pub fn frame_sent(&self, frame: &EncodedFrame, ledger: &FrameLedger) {
         self.shared.metrics.frame_sent(frame.frame_id, ledger);
+    }
+
+    /// Takes what the publisher's page tells of frames that it has presented.
+    pub fn reported(&self, report: &LedgerMessage) {
+        self.shared.metrics.reported(report);
     }
 
     /// Where the time of its frames went, lately.
