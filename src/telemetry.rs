@@ -116,6 +116,11 @@ fn describe() {
     describe_counter!("video_frames_dropped_total", "Frames that were not shown, by reason");
     describe_histogram!("video_processing_latency_seconds", "Time that frames spent in each stage");
     describe_gauge!("video_pipeline_fps", "Frames sent per second, over two seconds");
+    describe_histogram!("sightline_glass_to_glass_seconds", "Capture to screen, as the publisher's page reports it");
+    describe_counter!(
+        "sightline_ledger_reports_ignored_total",
+        "Reports of pages that came too soon after the one before"
+    );
     describe_histogram!("sightline_server_added_seconds", "Last packet of a frame in to first packet of it out");
     describe_counter!("sightline_frames_in_total", "Access units that came in whole");
     describe_counter!("sightline_frames_decoded_total", "Pictures decoded");

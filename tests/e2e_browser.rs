@@ -157,6 +157,11 @@ fn a_frames_ledger_has_every_stage_from_drawing_to_screen_and_they_are_the_whole
         let told = |line: &Value| line.as_str().is_some_and(|line| line.contains(&format!("stage=\"{stage}\"")));
         assert!(histogram.iter().any(told), "{stage}: {histogram:?}");
     }
+    let window = &seen["latency"]["windows"][0];
+    assert!(number(&window["glass_to_glass_ms"]["p50"]) > 0.0, "{window}");
+    for stage in BROWSER_STAGES {
+        assert!(number(&window["browser_ms"][stage]["p50"]) >= 0.0, "{stage}: {window}");
+    }
     for leg in ["through", "loopback"] {
         assert!(number(&seen["result"][leg]["frames"]) >= 30.0, "{leg}: {}", seen["result"]);
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::glass::BROWSER_STAGES;
 use crate::media::{DetectionTimes, FrameLedger, STAGES};
 
 /// Parts of an octave.
@@ -22,8 +23,12 @@ const BUCKETS: usize = PARTS * OCTAVES;
 /// The detector's stages, in the order of [`DetectionTimes`].
 const DETECTOR_STAGES: [&str; 4] = ["detect_queue", "preprocess", "infer", "postprocess"];
 
-/// What is counted: the stages of the video, what the server added in all, and the stages of the detector.
-const QUANTITIES: usize = STAGES.len() + 1 + DETECTOR_STAGES.len();
+/// What is counted: the stages of the video, what the server added in all, the stages of the detector, those of the publisher's page,
+/// and the whole from capture to screen.
+const QUANTITIES: usize = GLASS + 1;
+const DETECTOR: usize = STAGES.len() + 1;
+const BROWSER: usize = DETECTOR + DETECTOR_STAGES.len();
+const GLASS: usize = BROWSER + BROWSER_STAGES.len();
 
 /// The length of a window's step, and how many steps a window has.
 const WINDOWS: [(Duration, usize); 2] = [(Duration::from_secs(1), 10), (Duration::from_secs(10), 30)];
@@ -50,6 +55,10 @@ pub struct LatencyWindow {
     pub stages_ms: BTreeMap<&'static str, Quantiles>,
     /// The stages of the detector, beside the video.
     pub detector_ms: BTreeMap<&'static str, Quantiles>,
+    /// From capture to screen, as the publisher's page reports it; absent where none does.
+    pub glass_to_glass_ms: Option<Quantiles>,
+    /// The page's own stages of that, and by how much the stages miss the whole.
+    pub browser_ms: BTreeMap<&'static str, Quantiles>,
 }
 
 /// Quantiles by nearest rank, in milliseconds, each right within 3.2 %.
@@ -99,7 +108,13 @@ impl LatencyBook {
     pub(super) fn detected(&self, times: &DetectionTimes, now: Instant) {
         let DetectionTimes { detect_queue, preprocess, infer, postprocess } = *times;
         let stages = [detect_queue, preprocess, infer, postprocess].into_iter().enumerate();
-        self.note(now, stages.map(|(n, took)| (STAGES.len() + 1 + n, took)));
+        self.note(now, stages.map(|(n, took)| (DETECTOR + n, took)));
+    }
+
+    /// Counts what a page says of a frame that it has presented.
+    pub(super) fn presented(&self, whole: Duration, stages: [Option<Duration>; BROWSER_STAGES.len()], now: Instant) {
+        let stages = stages.into_iter().enumerate().filter_map(|(n, took)| Some((BROWSER + n, took?)));
+        self.note(now, stages.chain([(GLASS, whole)]));
     }
 
     fn note(&self, now: Instant, times: impl Iterator<Item = (usize, Duration)>) {
@@ -147,7 +162,9 @@ impl LatencyBook {
                 frames: added.map_or(0, |(frames, _)| frames),
                 server_added_ms: added.map(|(_, quantiles)| quantiles),
                 stages_ms: named(&mut STAGES.iter().map(|stage| stage.name), 0),
-                detector_ms: named(&mut DETECTOR_STAGES.into_iter(), STAGES.len() + 1),
+                detector_ms: named(&mut DETECTOR_STAGES.into_iter(), DETECTOR),
+                glass_to_glass_ms: quantiles(GLASS).map(|(_, quantiles)| quantiles),
+                browser_ms: named(&mut BROWSER_STAGES.into_iter(), BROWSER),
             }
         });
         LatencyReport { stream: stream.to_owned(), windows: windows.collect() }

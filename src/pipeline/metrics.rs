@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
+use super::glass::Glass;
 use super::latency::{LatencyBook, LatencyReport};
 use crate::detect::follow;
 use crate::media::{DetectionTimes, Detections, Direction, FrameLedger, STAGES};
+use crate::sink::message::LedgerMessage;
 
 /// Why a frame was not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +84,7 @@ pub(super) struct StreamMetrics {
     decoded_lately: Rate,
     detected_lately: Rate,
     latency: LatencyBook,
+    glass: Glass,
     /// One more than the number of the newest frame that was sent to anybody.
     sent_until: AtomicU64,
 }
@@ -170,6 +173,7 @@ impl StreamMetrics {
             decoded_lately: Rate::default(),
             detected_lately: Rate::default(),
             latency: LatencyBook::new(Instant::now()),
+            glass: Glass::new(stream),
             sent_until: AtomicU64::new(0),
         }
     }
@@ -251,6 +255,11 @@ impl StreamMetrics {
             counter!("video_detections_total", "stream" => self.stream.to_string(), "class_name" => detection.class_name.to_string())
                 .increment(1);
         }
+    }
+
+    /// The publisher's page tells of frames that it has presented.
+    pub(super) fn reported(&self, report: &LedgerMessage) {
+        self.glass.reported(report, &self.latency, Instant::now());
     }
 
     /// The latency of the last ten seconds and five minutes.

@@ -29,7 +29,7 @@ use crate::decode::VideoDecoder;
 use crate::detect::follow::predicted;
 use crate::detect::{Lane, LaneOptions, Pools, Priority, Zone};
 use crate::media::{AccessUnit, AudioPacket, Detections, FrameLedger, FramePool, KeyframeRequest};
-use crate::sink::message::{ConfigMessage, ErrorCode, MessageError, StreamConfig};
+use crate::sink::message::{ConfigMessage, ErrorCode, LedgerMessage, MessageError, StreamConfig};
 use crate::sink::{Bitstream, EncodedFrame, VideoChoice, ViewerFeed};
 
 /// Audio packets that a slow listener may be behind: a second at 20 ms each.
@@ -243,6 +243,11 @@ impl Stream {
             self.shared.departures.note(frame.rtp_timestamp.output);
         }
         self.shared.metrics.frame_sent(frame.frame_id, ledger);
+    }
+
+    /// Takes what the publisher's page tells of frames that it has presented.
+    pub fn reported(&self, report: &LedgerMessage) {
+        self.shared.metrics.reported(report);
     }
 
     /// Where the time of its frames went, lately.

@@ -6,20 +6,22 @@ use std::time::SystemTime;
 use tokio::sync::broadcast;
 
 use super::message::{
-    ClientMessage, ConfigAck, ConfigMessage, DetectionsMessage, ErrorMessage, MessageError, Pong, StreamConfig,
+    ClientMessage, ConfigAck, ConfigMessage, DetectionsMessage, ErrorMessage, LedgerMessage, MessageError, Pong,
+    StreamConfig,
 };
 use super::queue::MessageQueue;
 use crate::media::Detections;
 use crate::peer::{Channel, ChannelEvent};
 
 /// Serves the channel until it closes. Frame messages come through `queue`, from the viewer's task. `configure` applies a
-/// change of settings from the next frame on, or refuses it whole.
+/// change of settings from the next frame on, or refuses it whole; `report` takes what a page tells of its frames.
 pub async fn serve_channel(
     channel: Channel,
     stream: Arc<str>,
     queue: Arc<MessageQueue>,
     results: broadcast::Receiver<Arc<Detections>>,
     configure: impl Fn(ConfigMessage) -> Result<StreamConfig, MessageError>,
+    report: impl Fn(LedgerMessage) -> Result<(), MessageError>,
 ) {
     if !channel.opened().await {
         return;
@@ -27,7 +29,7 @@ pub async fn serve_channel(
     queue.set_open(true);
     // Whichever ends first ends the channel; only reading notices the close.
     tokio::select! {
-        () = read(&channel, &queue, &configure) => {}
+        () = read(&channel, &queue, &configure, &report) => {}
         () = feed(&stream, &queue, results) => {}
         () = write(&channel, &queue) => {}
     }
@@ -38,14 +40,22 @@ async fn read(
     channel: &Channel,
     queue: &MessageQueue,
     configure: &impl Fn(ConfigMessage) -> Result<StreamConfig, MessageError>,
+    report: &impl Fn(LedgerMessage) -> Result<(), MessageError>,
 ) {
     while let ChannelEvent::Message(text) = channel.recv().await {
-        queue.push(answer(&text, configure));
+        if let Some(answer) = answer(&text, configure, report) {
+            queue.push(answer);
+        }
     }
 }
 
-fn answer(text: &str, configure: &impl Fn(ConfigMessage) -> Result<StreamConfig, MessageError>) -> String {
-    match ClientMessage::parse(text) {
+/// The answer to a message; a report that was taken has none.
+fn answer(
+    text: &str,
+    configure: &impl Fn(ConfigMessage) -> Result<StreamConfig, MessageError>,
+    report: &impl Fn(LedgerMessage) -> Result<(), MessageError>,
+) -> Option<String> {
+    let answer = match ClientMessage::parse(text) {
         Ok(ClientMessage::Config(change)) => {
             let id = change.id.clone();
             match configure(change) {
@@ -54,8 +64,10 @@ fn answer(text: &str, configure: &impl Fn(ConfigMessage) -> Result<StreamConfig,
             }
         }
         Ok(ClientMessage::Ping(ping)) => Pong::new(ping, SystemTime::now()).to_json(),
+        Ok(ClientMessage::Ledger(ledger)) => ErrorMessage::from(report(ledger).err()?).to_json(),
         Err(error) => ErrorMessage::from(error).to_json(),
-    }
+    };
+    Some(answer)
 }
 
 async fn feed(stream: &str, queue: &MessageQueue, mut results: broadcast::Receiver<Arc<Detections>>) {
@@ -105,16 +117,33 @@ mod tests {
         })
     }
 
-    fn kind(answer: &str) -> String {
-        let value: serde_json::Value = serde_json::from_str(answer).unwrap();
+    fn refuse(report: LedgerMessage) -> Result<(), MessageError> {
+        Err(MessageError::new(report.id, ErrorCode::Forbidden, "no"))
+    }
+
+    fn kind(text: &str) -> String {
+        let value: serde_json::Value = serde_json::from_str(&answer(text, &stubborn, &refuse).unwrap()).unwrap();
         value["type"].as_str().unwrap().to_owned()
     }
 
     #[test]
     fn every_message_gets_one_answer() {
-        assert_eq!(kind(&answer(r#"{"type":"config","confidence_threshold":0.5}"#, &stubborn)), "config_ack");
-        assert_eq!(kind(&answer(r#"{"type":"config"}"#, &stubborn)), "error");
-        assert_eq!(kind(&answer(r#"{"type":"ping","t":1}"#, &stubborn)), "pong");
-        assert_eq!(kind(&answer("nonsense", &stubborn)), "error");
+        assert_eq!(kind(r#"{"type":"config","confidence_threshold":0.5}"#), "config_ack");
+        assert_eq!(kind(r#"{"type":"config"}"#), "error");
+        assert_eq!(kind(r#"{"type":"ping","t":1}"#), "pong");
+        assert_eq!(kind("nonsense"), "error");
+    }
+
+    #[test]
+    fn a_report_is_answered_only_where_it_is_refused() {
+        const REPORT: &str = r#"{"type":"ledger","id":1,"frames":[{"whole_ms":30}]}"#;
+        assert_eq!(kind(REPORT), "error");
+        let seen = std::cell::Cell::new(0);
+        let take = |report: LedgerMessage| {
+            seen.set(report.frames.len());
+            Ok(())
+        };
+        assert_eq!(answer(REPORT, &stubborn, &take), None);
+        assert_eq!(seen.get(), 1);
     }
 }

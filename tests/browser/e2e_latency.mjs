@@ -27,6 +27,9 @@ await run(async (page) => {
     const { session, through } = globalThis.sightline;
     return { name: session.name, clock: { rtt: through.measurement.clock.rtt, offset: through.measurement.clock.offsetAt(performance.now()) - performance.timeOrigin } };
   });
+  // What the page reports is there a second later.
+  const told = async () => (await (await fetch(`${base}/api/v1/streams/${name}/latency`)).json()).windows[0].glass_to_glass_ms;
+  while (!(await told())) await new Promise((resolve) => setTimeout(resolve, 50));
   const latency = await (await fetch(`${base}/api/v1/streams/${name}/latency`)).json();
   const metrics = await (await fetch(`${base}/metrics`)).text();
   return { ledgers, result, clock, latency, histogram: metrics.split('\n').filter((line) => line.startsWith('video_processing_latency_seconds_count')) };

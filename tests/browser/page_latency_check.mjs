@@ -28,6 +28,12 @@ const checks = {
     for (const { stages } of [result.through, result.loopback]) {
       for (const [key, figures] of Object.entries(stages)) if (key !== 'unaccounted') assert.ok(figures.every((ms) => ms >= 0), `${key}: ${figures}`);
     }
+    const { frames } = await server.lastLedger();
+    assert.ok(frames.length > 0 && frames.length <= 64, 'the server is told');
+    for (const { whole_ms: whole, stages_ms: stages } of frames) {
+      assert.ok(whole > 0);
+      assert.deepEqual(Object.keys(stages), ['browser_encode', 'uplink', 'downlink', 'jitter_buffer', 'browser_decode', 'display', 'unaccounted']);
+    }
     const rows = await page.locator('#through-fall tbody tr').count();
     assert.equal(rows, STAGES.length);
     await saysOn(page, 'check', /^p50 \d+\.\d+, p95 \d+\.\d+ ms apart, \d+ frames$/);

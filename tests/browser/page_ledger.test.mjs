@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import { ServerClock } from '../../web/js/clock.js';
 import { CaptureClock } from '../../web/js/latency.js';
-import { LedgerBook, frameLedger, ledgerSum, loopbackLedger, quantilesOf } from '../../web/js/ledger.js';
+import { LedgerBook, LedgerReport, frameLedger, ledgerSum, loopbackLedger, quantilesOf } from '../../web/js/ledger.js';
 import { fromHash, legOf, partsOf, toHash } from '../../web/js/result.js';
 import { LOOPBACK_STAGES, STAGES } from '../../web/js/stages.js';
 
@@ -189,6 +189,34 @@ test('the book tells what a window of frames took, stage by stage', () => {
   assert.ok(check.p50 > 1 && check.p50 <= check.p95 && check.p95 <= 2.0001);
   book.prune(100_000);
   assert.equal(book.summary(), undefined);
+});
+
+test('the server is told of each frame once, of none that is impossible, and never of too many', () => {
+  const report = new LedgerReport();
+  assert.equal(report.take(), undefined);
+  report.push(frameLedger(doors, { jitterBufferMs: 1, decodeMs: 2 }, 998.5));
+  report.push(frameLedger({ ...doors, presented: 1e6 }));
+  const { type, frames } = report.take();
+  assert.equal(type, 'ledger');
+  assert.deepEqual(frames, [{
+    whole_ms: 25.5,
+    stages_ms: { browser_encode: 6, uplink: 0.7, downlink: 0.5, jitter_buffer: 1, browser_decode: 2, display: 8.5, unaccounted: 1.5 },
+  }]);
+  assert.equal(report.take(), undefined);
+  for (let n = 0; n < 200; n += 1) report.push(frameLedger({ ...doors, presented: 1024 + n }));
+  const { frames: newest } = report.take();
+  assert.equal(newest.length, 64);
+  assert.equal(newest.at(-1).whole_ms, 223);
+});
+
+test('a drawing is found by sender reports too, which are off by milliseconds', () => {
+  const clock = new CaptureClock();
+  for (let n = 0; n < 60; n += 1) {
+    clock.onCapture(1000 + 33 * n);
+    clock.onSenderTime((1000 + 33 * n) * 90, 1000 + 33 * n - 4 + (n % 3));
+  }
+  assert.equal(clock.source, 'reports');
+  for (const n of [10, 30, 59]) assert.equal(clock.drawnOf((1000 + 33 * n) * 90), 1000 + 33 * n);
 });
 
 test('quantiles are by nearest rank', () => {

@@ -98,6 +98,8 @@ export async function mockServer(browser) {
     hangUp: () => answering.evaluate(() => globalThis.peers?.splice(0).forEach((peer) => peer.close())),
     /** The newest `config` message that came. */
     lastConfig: () => answering.evaluate(() => globalThis.lastConfig),
+    /** The newest `ledger` message that came. */
+    lastLedger: () => answering.evaluate(() => globalThis.lastLedger),
     close: () => server.close(),
   };
 }
@@ -124,6 +126,10 @@ async function answer({ sdp, type, labels, silent }) {
       const message = JSON.parse(data);
       const { type: kind, id, ...rest } = message;
       if (kind === 'ping') return say({ type: 'pong', id, t: message.t, server_ms: performance.timeOrigin + performance.now() });
+      if (kind === 'ledger') {
+        globalThis.lastLedger = message;
+        return undefined;
+      }
       globalThis.lastConfig = message;
       if (message.iou_threshold === 0) return say({ type: 'error', id, code: 'bad_config', message: 'iou_threshold must be above 0' });
       return say({ type: 'config_ack', id, config: Object.assign(config, rest) });

@@ -16,6 +16,7 @@ import { PercentileBars, Waterfall } from './waterfall.js';
 
 const $ = (id) => document.getElementById(id);
 const LOOK_MS = 500;
+const REPORT_MS = 1000;
 const WINDOW_S = 30;
 /** So many frames are worth being shown to somebody else. */
 const WORTH_COPYING = 100;
@@ -315,6 +316,7 @@ for (const id of ['size', 'fps']) {
   const wanted = address.get(id);
   if (wanted && [...$(id).options].some(({ value }) => value === wanted)) $(id).value = wanted;
 }
+setInterval(() => session.tell(through.measurement.report), REPORT_MS);
 setInterval(() => look().catch((error) => console.error(error)), LOOK_MS);
 setInterval(() => {
   if (!document.hidden) spark.draw(performance.now());

@@ -66,6 +66,8 @@ export class RtpMilliseconds {
 const KEPT = 120;
 /** The whole milliseconds of a timestamp, and the fit, leave this much between a capture and what its timestamp says. */
 const GRAIN_MS = 1.5;
+/** Sender reports leave this much. */
+const REPORTS_GRAIN_MS = 8;
 const PAIRS_NEEDED = 12;
 const OLDEST_CAPTURE_MS = 1000;
 
@@ -187,7 +189,8 @@ export class CaptureClock {
    */
   drawnOf(rtpTimestamp) {
     const at = this.captureOf(rtpTimestamp);
-    return at === undefined ? undefined : this.captures.findLast((drawn) => drawn <= at + GRAIN_MS);
+    const grain = this.source === 'reports' ? REPORTS_GRAIN_MS : GRAIN_MS;
+    return at === undefined ? undefined : this.captures.findLast((drawn) => drawn <= at + grain);
   }
 
   // Looks a timestamp up without moving the unwrapper: shown frames are older than encoded ones.

@@ -60,6 +60,30 @@ function close(stages, whole, checked) {
   return { stages, whole, unaccounted: whole - known, checked };
 }
 
+/** The most frames that one report tells the server of. */
+const MOST_REPORTED = 64;
+const LONGEST_REPORTED_MS = 60_000;
+
+/** Gathers ledgers for the server, which knows its own stages. */
+export class LedgerReport {
+  #frames = [];
+
+  /** Takes what `frameLedger` gave. */
+  push({ stages, whole, unaccounted }) {
+    const own = STAGES.filter(({ group }) => group !== 'server').map(({ key }) => [key, key === 'unaccounted' ? unaccounted : stages[key]]);
+    const told = own.filter(([, ms]) => Number.isFinite(ms)).map(([key, ms]) => [key, Math.round(ms * 100) / 100]);
+    if (![whole, ...told.map(([, ms]) => Math.abs(ms))].every((ms) => ms >= 0 && ms <= LONGEST_REPORTED_MS)) return;
+    this.#frames.push({ whole_ms: Math.round(whole * 100) / 100, stages_ms: Object.fromEntries(told) });
+    if (this.#frames.length > MOST_REPORTED) this.#frames.shift();
+  }
+
+  /** The message about the frames since the last one; undefined where there were none. */
+  take() {
+    const frames = this.#frames.splice(0);
+    return frames.length > 0 ? { type: 'ledger', frames } : undefined;
+  }
+}
+
 /** Quantiles by nearest rank of values that need not be sorted; undefined without any. */
 export function quantilesOf(values, ...shares) {
   if (values.length === 0) return shares.map(() => undefined);

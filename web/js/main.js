@@ -260,6 +260,7 @@ async function look() {
   if (session.state !== 'live') looked = { at: now, presented: measurement.presented };
   const { meter } = measurement;
   if (stats) measurement.stats = stats;
+  session.tell(measurement.report);
   const { p50, p95, method } = meter.summary();
   const live = session.state === 'live';
   showFigure($('p50'), live ? p50 : undefined);

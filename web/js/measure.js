@@ -3,7 +3,7 @@
 import { ServerClock } from './clock.js';
 import { BoundedMap, FrameJoin } from './join.js';
 import { LatencyMeter, SampleWindow, presentationOf } from './latency.js';
-import { LedgerBook, frameLedger, loopbackLedger } from './ledger.js';
+import { LedgerBook, LedgerReport, frameLedger, loopbackLedger } from './ledger.js';
 import { StampReader } from './pattern.js';
 import { StageBook } from './stages.js';
 
@@ -37,6 +37,8 @@ export class Measurement extends EventTarget {
     this.direct = direct;
     this.clock = new ServerClock();
     this.ledger = new LedgerBook();
+    /** What the server is told of that; to be taken once a second. */
+    this.report = new LedgerReport();
     /** The browser's statistics as `summarise` gives them: for what it does not tell of each frame. */
     this.stats = {};
     this.meter = new LatencyMeter();
@@ -184,6 +186,7 @@ export class Measurement extends EventTarget {
     const ledger = this.direct ? loopbackLedger(doors, means, drawn) : frameLedger(doors, means, drawn);
     if (ledger === undefined || !(ledger.whole >= 0 && ledger.whole <= MAX_PLAUSIBLE_MS)) return;
     this.ledger.push(doors.presented, ledger);
+    this.report.push(ledger);
     this.dispatchEvent(new CustomEvent('ledger', { detail: { at: doors.presented, ...ledger } }));
   }
 

@@ -49,6 +49,12 @@ export class Session extends Link {
     await this.#limit(sender);
   }
 
+  /** Tells the server what became of the frames; `report` is a `LedgerReport`. */
+  tell(report) {
+    const message = report.take();
+    if (message) this.send(message);
+  }
+
   /** The page goes away: tell the server, since the connection's own farewell may not get out. */
   leave() {
     if (this.id && this.peer) api.leave(this.id);

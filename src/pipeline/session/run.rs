@@ -12,7 +12,7 @@ use super::audio::pass_audio;
 use super::{Role, Session, SessionState};
 use crate::peer::{AudioOut, CHANNEL_LABEL, Channel, ConnectionEvent, ConnectionState, VideoIn, VideoOut};
 use crate::pipeline::streams::Viewing;
-use crate::sink::message::{ConfigMessage, ErrorCode, ErrorMessage, MessageError};
+use crate::sink::message::{ConfigMessage, ErrorCode, ErrorMessage, LedgerMessage, MessageError};
 use crate::sink::{VideoChoice, serve_channel, serve_viewer};
 use crate::source::publisher::ingest;
 
@@ -215,8 +215,17 @@ impl Session {
             let message = "a viewer cannot change the stream: its publisher, or who configures its camera, does";
             Err(MessageError::new(change.id, ErrorCode::Forbidden, message))
         };
+        let stream = Arc::clone(&self.place.stream);
+        let report = move |report: LedgerMessage| {
+            if may_configure {
+                stream.reported(&report);
+                return Ok(());
+            }
+            let message = "a ledger is of frames that were captured here: only their publisher has it";
+            Err(MessageError::new(report.id, ErrorCode::Forbidden, message))
+        };
         let serve = async move {
-            serve_channel(channel, name, messages, results, configure).await;
+            serve_channel(channel, name, messages, results, configure, report).await;
             drop(reading);
             if let Some(left) = left {
                 left.notify_one();

@@ -16,6 +16,12 @@ pub const MAX_ID_BYTES: usize = 64;
 /// The most objects that a client may ask for in one message.
 pub const MAX_DETECTIONS: u32 = 1000;
 
+/// The most frames that one `ledger` message tells of.
+pub const MAX_LEDGER_FRAMES: usize = 64;
+
+/// No stage takes longer, in milliseconds.
+const LONGEST_MS: f64 = 60_000.0;
+
 /// What a client says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -24,6 +30,8 @@ pub enum ClientMessage {
     Config(ConfigMessage),
     /// Asks for a `pong`.
     Ping(PingMessage),
+    /// Tells where the time of frames went that the client sent and got back. It has no answer.
+    Ledger(LedgerMessage),
 }
 
 /// A change of settings: what is absent stays as it is.
@@ -68,6 +76,81 @@ pub struct PingMessage {
     pub id: Option<MessageId>,
     /// The client's own clock, in its own units: comes back untouched.
     pub t: f64,
+}
+
+/// Where the time of frames went that the client captured, sent, got back and presented: its own stages. It is counted under
+/// `video_processing_latency_seconds` and in `GET /api/v1/streams/{name}/latency`; more than two in a second are not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerMessage {
+    /// The version of the schema, 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v: Option<SchemaVersion>,
+    /// Comes back in an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<MessageId>,
+    /// The frames, each once.
+    #[schemars(length(min = 1, max = 64))]
+    pub frames: Vec<BrowserLedger>,
+}
+
+/// One frame's way, as its sender sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BrowserLedger {
+    /// From capture to presentation, in milliseconds.
+    #[schemars(range(min = 0.0, max = 60_000.0))]
+    pub whole_ms: f64,
+    /// The stages that are not the server's.
+    #[serde(default)]
+    pub stages_ms: BrowserStages,
+}
+
+/// The client's stages of a frame, in milliseconds, each from 0 to 60000; what is not known is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrowserStages {
+    /// Capture to encoder output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub browser_encode: Option<f64>,
+    /// To the first packet in at the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<f64>,
+    /// From the server's last packet out to the last packet in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub downlink: Option<f64>,
+    /// Before the client's decoder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter_buffer: Option<f64>,
+    /// In it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub browser_decode: Option<f64>,
+    /// Decoded to presented.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display: Option<f64>,
+    /// The whole less all stages, the server's too; of either sign.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unaccounted: Option<f64>,
+}
+
+impl BrowserLedger {
+    /// The first number that no frame's way can take, by its name.
+    fn impossible(&self) -> Option<(&'static str, f64)> {
+        let BrowserStages { browser_encode, uplink, downlink, jitter_buffer, browser_decode, display, unaccounted } =
+            self.stages_ms;
+        let positive = [
+            ("whole_ms", Some(self.whole_ms)),
+            ("browser_encode", browser_encode),
+            ("uplink", uplink),
+            ("downlink", downlink),
+            ("jitter_buffer", jitter_buffer),
+            ("browser_decode", browser_decode),
+            ("display", display),
+            ("unaccounted", unaccounted.map(f64::abs)),
+        ];
+        let mut told = positive.into_iter().filter_map(|(name, ms)| Some((name, ms?)));
+        told.find(|(_, ms)| !(0.0..=LONGEST_MS).contains(ms))
+    }
 }
 
 /// Why a message was refused.
@@ -132,11 +215,14 @@ impl ClientMessage {
                 let t = t.ok_or_else(|| (ErrorCode::InvalidValue, "t is missing: a number".to_owned()))?;
                 Self::Ping(PingMessage { v, id, t })
             }
+            Some(Value::String(kind)) if kind == "ledger" => {
+                Self::Ledger(LedgerMessage { v, id, frames: ledger_frames(&mut fields)? })
+            }
             Some(other) => {
-                let message = format!(r#"type = {}: "config" and "ping" are known"#, shown(&other));
+                let message = format!("type = {}: {KNOWN_TYPES}", shown(&other));
                 return Err((ErrorCode::UnknownType, message));
             }
-            None => return Err((ErrorCode::UnknownType, r#"type is missing: "config" and "ping" are known"#.into())),
+            None => return Err((ErrorCode::UnknownType, format!("type is missing: {KNOWN_TYPES}"))),
         };
         match fields.keys().next() {
             None => Ok(message),
@@ -146,6 +232,8 @@ impl ClientMessage {
 }
 
 type Complaint = (ErrorCode, String);
+
+const KNOWN_TYPES: &str = r#""config", "ping" and "ledger" are known"#;
 
 fn id(fields: &mut Map<String, Value>) -> Result<Option<MessageId>, MessageError> {
     match fields.remove("id") {
@@ -190,6 +278,19 @@ fn max_detections(fields: &mut Map<String, Value>) -> Result<Option<u32>, Compla
     match optional::<u32>(fields, KEY, POSSIBLE)? {
         Some(value) if !(1..=MAX_DETECTIONS).contains(&value) => Err(impossible(KEY, &value.to_string(), POSSIBLE)),
         value => Ok(value),
+    }
+}
+
+fn ledger_frames(fields: &mut Map<String, Value>) -> Result<Vec<BrowserLedger>, Complaint> {
+    const KEY: &str = "frames";
+    const POSSIBLE: &str = "a list of 1 to 64 frames, each with whole_ms and stages_ms";
+    let frames: Vec<BrowserLedger> = optional(fields, KEY, POSSIBLE)?.unwrap_or_default();
+    if frames.is_empty() || frames.len() > MAX_LEDGER_FRAMES {
+        return Err(impossible(KEY, &format!("{} of them", frames.len()), POSSIBLE));
+    }
+    match frames.iter().find_map(BrowserLedger::impossible) {
+        Some((name, ms)) => Err(impossible(name, &ms.to_string(), "a number from 0 to 60000")),
+        None => Ok(frames),
     }
 }
 
@@ -252,6 +353,38 @@ mod tests {
         assert_eq!(config(r#"{"type":"config","classes":null}"#).classes, Some(None));
         assert_eq!(config(r#"{"type":"config"}"#).classes, None);
         assert_eq!(config(r#"{"type":"config","classes":[]}"#).classes, Some(Some(Vec::new())));
+    }
+
+    #[test]
+    fn a_ledger_is_read_with_what_it_tells() {
+        let text = r#"{"type":"ledger","id":5,"frames":[{"whole_ms":32.7,"stages_ms":{"uplink":0.5,"unaccounted":-0.25}},{"whole_ms":0}]}"#;
+        let Ok(ClientMessage::Ledger(ledger)) = ClientMessage::parse(text) else { panic!("{text}") };
+        assert_eq!(ledger.frames.len(), 2);
+        let stages = BrowserStages { uplink: Some(0.5), unaccounted: Some(-0.25), ..BrowserStages::default() };
+        assert_eq!(ledger.frames[0], BrowserLedger { whole_ms: 32.7, stages_ms: stages });
+        let written = serde_json::to_string(&ClientMessage::Ledger(ledger.clone())).unwrap();
+        assert_eq!(ClientMessage::parse(&written), Ok(ClientMessage::Ledger(ledger)));
+    }
+
+    #[test]
+    fn a_ledger_that_no_frame_can_have_is_refused_whole() {
+        let many = format!("[{}]", vec![r#"{"whole_ms":1}"#; MAX_LEDGER_FRAMES + 1].join(","));
+        for (frames, named) in [
+            ("[]", "frames"),
+            ("7", "frames"),
+            ("[{}]", "frames"),
+            (many.as_str(), "65 of them"),
+            (r#"[{"whole_ms":-1}]"#, "whole_ms"),
+            (r#"[{"whole_ms":60001}]"#, "whole_ms"),
+            (r#"[{"whole_ms":1},{"whole_ms":1,"stages_ms":{"display":-0.1}}]"#, "display"),
+            (r#"[{"whole_ms":1,"stages_ms":{"unaccounted":-70000}}]"#, "unaccounted"),
+            (r#"[{"whole_ms":1,"stages_ms":{"infer":1}}]"#, "frames"),
+        ] {
+            let error = ClientMessage::parse(&format!(r#"{{"type":"ledger","id":9,"frames":{frames}}}"#)).unwrap_err();
+            assert_eq!((error.code, error.id), (ErrorCode::InvalidValue, Some(MessageId::Number(9))), "{frames}");
+            assert!(error.message.contains(named), "{frames}: {}", error.message);
+        }
+        assert!(ClientMessage::parse(r#"{"type":"ledger"}"#).unwrap_err().message.contains("frames"));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use build::MAX_SERVER_MESSAGE_BYTES;
 pub use client::{
-    ClientMessage, ConfigMessage, MAX_CLIENT_MESSAGE_BYTES, MAX_DETECTIONS, MAX_ID_BYTES, MessageError, PingMessage,
+    BrowserLedger, BrowserStages, ClientMessage, ConfigMessage, LedgerMessage, MAX_CLIENT_MESSAGE_BYTES,
+    MAX_DETECTIONS, MAX_ID_BYTES, MAX_LEDGER_FRAMES, MessageError, PingMessage,
 };
 
 /// What the server says. `'a`: what a message borrows while it is written; one that was read owns everything.
