@@ -9,6 +9,7 @@ use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sightline::annotate::Annotator;
@@ -143,7 +144,7 @@ fn tracker() {
 
 fn follow() {
     let (mut tracker, mut follower) = (Tracker::new(), Follower::new(Way::Picture, Duration::from_millis(500)));
-    let (start, pictures) = (Instant::now(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11].map(picture));
+    let (start, pictures) = (Instant::now(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11].map(|n| Arc::new(picture(n))));
     let at = |n: usize| start + Duration::from_millis(33) * n as u32;
     let mut newest: Option<Detections> = None;
     let mut n = 0;

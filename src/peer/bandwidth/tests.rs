@@ -21,6 +21,9 @@ const HEADERS: usize = 76;
 /// The other side's clock is far from ours.
 const CLOCK: i64 = 77_777_777_000;
 
+/// What one feedback says: each packet's number and arrival.
+type Feedback = Vec<(u16, Option<Instant>)>;
+
 /// A sender, a link and a receiver.
 struct World {
     estimator: Estimator,
@@ -34,7 +37,7 @@ struct World {
     /// Packets of which no feedback has been given: number and arrival.
     flying: VecDeque<(u16, Option<Instant>)>,
     /// Feedback on its way: when it comes.
-    back: VecDeque<(Instant, Vec<(u16, Option<Instant>)>)>,
+    back: VecDeque<(Instant, Feedback)>,
     next_feedback: Instant,
     frames: usize,
     /// For each frame: when it was sent, when its last packet arrived, its bits.
