@@ -83,6 +83,7 @@ impl Pipeline {
                 () = self.stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
+            self.limit_publishers();
             let due = self.streams.all().into_iter().map(|place| Arc::clone(&place.stream));
             let due: Vec<_> = due.filter(|stream| stream.has_other_model_due()).collect();
             if due.is_empty() {
@@ -94,6 +95,13 @@ impl Pipeline {
             if kept.is_err() {
                 tracing::error!("a stream's model could not be changed for its budget");
             }
+        }
+    }
+
+    /// Asks of the publishers whose streams are encoded smaller for no more than that needs: what is not sent is not decoded.
+    fn limit_publishers(&self) {
+        for session in self.sessions.all().iter().filter(|session| session.role.publishes()) {
+            self.limit_publisher(&session.id, session.place.stream.publisher_limit(&self.encode));
         }
     }
 

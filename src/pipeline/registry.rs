@@ -144,7 +144,7 @@ impl Sessions {
         lock(&self.0).get(id).and_then(|seat| seat.session.clone())
     }
 
-    fn all(&self) -> Vec<Arc<Session>> {
+    pub(super) fn all(&self) -> Vec<Arc<Session>> {
         lock(&self.0).values().filter_map(|seat| seat.session.clone()).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! What the threads of a stream share with it.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -68,6 +68,8 @@ pub(super) struct Shared {
     pub(super) member: Member,
     /// The step of giving way that it stands on.
     pub(super) step: AtomicU8,
+    /// What suits its pictures as they came before anything gave way, in bits a second.
+    pub(super) whole_bps: AtomicU32,
     /// The newest picture without boxes.
     pub(super) last: ArcSwapOption<Last>,
     /// Why no pictures come.
@@ -128,6 +130,7 @@ impl Shared {
             give_way: config.give_way,
             member: load.join(),
             step: AtomicU8::new(0),
+            whole_bps: AtomicU32::new(0),
             last: ArcSwapOption::empty(),
             no_signal: ArcSwapOption::empty(),
             unsupported: watch::Sender::new(None),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Stream;
 use crate::detect::SamplingCounts;
+use crate::encode;
 use crate::pipeline::overload::relief;
 use crate::pipeline::status::{GivesWay, PrivacyStatus, RenditionStatus, SamplingStatus, StageStatus, StreamStatus};
 use crate::pipeline::sub_stream::SubStream;
@@ -14,6 +15,22 @@ use crate::pipeline::video::lock;
 const LATELY: Duration = Duration::from_secs(2);
 
 impl Stream {
+    /// What its publisher should send at most, in bits a second, where the machine encodes its pictures smaller than they come.
+    /// To be asked now and then: the share is that of the picture before anything gave way, as the publisher may answer with a
+    /// smaller one.
+    pub(in crate::pipeline) fn publisher_limit(&self, encode: &encode::Config) -> Option<u32> {
+        let quarters = relief(self.shared.step.load(Ordering::Relaxed)).quarters;
+        if quarters >= 4 {
+            let last = self.shared.last.load_full()?;
+            let whole = encode.bitrate(last.picture.width(), last.picture.height());
+            self.shared.whole_bps.store(whole, Ordering::Relaxed);
+            return None;
+        }
+        // A browser's encoder needs about as much as ours, and some room to find that out.
+        let whole = self.shared.whole_bps.load(Ordering::Relaxed);
+        Some(whole / 2 * 3 / 4 * quarters).filter(|limit| *limit > 0)
+    }
+
     /// How it is doing.
     #[must_use]
     pub fn status(&self) -> StreamStatus {
