@@ -183,7 +183,7 @@ pub async fn run(common: &Common, server: &Server, length: Duration) -> anyhow::
 
 fn judged(tally: &Tally, before: &Sample, after: &Sample, [early, late]: [f64; 2]) -> Vec<String> {
     let mut wrong: Vec<String> = tally.failed.clone();
-    if !(late <= early * (1.0 + GROWTH)) {
+    if late > early * (1.0 + GROWTH) || late.is_nan() || early.is_nan() {
         wrong.push(format!("the memory grew from {early:.1} to {late:.1} MiB, by more than {} %", GROWTH * 100.0));
     }
     for (what, before, after) in [
