@@ -33,7 +33,7 @@ run: setup ## set up, build, pull the model and serve on http://127.0.0.1:8080 (
 	@exec $(SIGHTLINE) serve $(ARGS)
 
 test: setup-test ## set up, then every check that the project has
-	@$(MAKE) --no-print-directory lint unit ffmpeg doc build budget
+	@$(MAKE) --no-print-directory lint unit ffmpeg doc build budget soak
 	@echo "All checks passed."
 
 lint: ## formatting and clippy, warnings are errors

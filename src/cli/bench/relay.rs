@@ -96,7 +96,8 @@ pub fn server_of(answer: &str) -> anyhow::Result<SocketAddr> {
     let address = |candidate: &str| {
         let mut fields = candidate.split(' ').skip(4);
         let (ip, port) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        Some(SocketAddr::new(ip, port)).filter(|address| address.ip().is_loopback())
+        // The wire's own sockets are of IPv4.
+        Some(SocketAddr::new(ip, port)).filter(|address| address.is_ipv4() && address.ip().is_loopback())
     };
     candidates
         .into_iter()
@@ -164,6 +165,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_for_the_address_on_this_machine() {
+        let first = format!("a=candidate:0 1 udp 9 ::1 5002 typ host\r\n{ANSWER}");
+        assert_eq!(server_of(&first).unwrap(), SocketAddr::from(([127, 0, 0, 1], 5001)));
         assert_eq!(server_of(ANSWER).unwrap(), SocketAddr::from(([127, 0, 0, 1], 5001)));
         assert!(server_of("v=0\r\n").is_err());
         assert_eq!(hidden(ANSWER), "v=0\r\na=mid:0\r\n");
