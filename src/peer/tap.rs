@@ -4,12 +4,11 @@
 //! Two places look. The datagrams are seen at the socket, where the time is the truest (RTP headers are not encrypted by
 //! SRTP, RFC 3711 §3.1). RTCP is seen decrypted, by an interceptor next to the wire.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rtc::interceptor::{Interceptor, Packet, StreamInfo, TaggedPacket};
 use rtc::rtcp;
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -18,14 +17,10 @@ use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::reception_report::ReceptionReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
-use rtc::sansio::Protocol;
-use rtc::sdp::extmap::TRANSPORT_CC_URI;
-use rtc::shared::error::Error;
 use rtc::shared::marshal::MarshalSize;
 use tokio::sync::{mpsc, watch};
 
 use super::bandwidth::{Bandwidth, Estimator, Load};
-
 use crate::media::{KeyframeRequest, SenderReport};
 
 /// How many arrivals are remembered: two seconds of a 12 Mbps stream.
@@ -276,7 +271,7 @@ impl Tap {
         }
     }
 
-    fn on_rtcp_in(&self, packets: &[Box<dyn rtcp::Packet>], now: Instant) {
+    pub(super) fn on_rtcp_in(&self, packets: &[Box<dyn rtcp::Packet>], now: Instant) {
         for packet in packets {
             let packet = packet.as_any();
             if packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() {
@@ -320,7 +315,7 @@ impl Tap {
     }
 
     /// Takes from a request for lost packets those that are not sent once more; the responder sees the rest.
-    fn weed_nacks(&self, packet: &mut Box<dyn rtcp::Packet>, now: Instant) {
+    pub(super) fn weed_nacks(&self, packet: &mut Box<dyn rtcp::Packet>, now: Instant) {
         let Some(nack) = packet.as_any().downcast_ref::<TransportLayerNack>() else { return };
         let round_trip = self.reports().rtt;
         let mut estimator = self.estimator();
@@ -335,7 +330,7 @@ impl Tap {
     }
 
     /// A packet leaves with the transport-wide `number`, the last time that it is seen in clear.
-    fn on_numbered_out(&self, number: u16, packet: &rtc::rtp::Packet, newest: bool, now: Instant) {
+    pub(super) fn on_numbered_out(&self, number: u16, packet: &rtc::rtp::Packet, newest: bool, now: Instant) {
         let video = self.video_out.get().is_some_and(|notes| notes.ssrc == packet.header.ssrc);
         let load = if video && newest { Load::Video(packet.payload.len()) } else { Load::Other };
         let mut estimator = self.estimator();
@@ -346,7 +341,7 @@ impl Tap {
 
     /// The stack counts all audio by the clock of the codec that was negotiated first, and a stream's audio may be in another:
     /// its reports are put right here.
-    fn on_rtcp_out(&self, packets: &mut [Box<dyn rtcp::Packet>], now: Instant) {
+    pub(super) fn on_rtcp_out(&self, packets: &mut [Box<dyn rtcp::Packet>], now: Instant) {
         let audio = *self.audio_out.lock().unwrap_or_else(PoisonError::into_inner);
         for packet in packets {
             let report = packet.as_any().downcast_ref::<rtcp::sender_report::SenderReport>();
@@ -365,105 +360,6 @@ impl Tap {
             }
         }
     }
-}
-
-/// The interceptor that shows RTCP to the tap. It changes the time in the reports on audio, and what is asked for once more.
-pub(super) struct TapInterceptor {
-    tap: Arc<Tap>,
-    /// The streams whose packets are numbered for the whole transport.
-    numbered: HashMap<u32, Numbered>,
-    reads: VecDeque<TaggedPacket>,
-    writes: VecDeque<TaggedPacket>,
-}
-
-struct Numbered {
-    /// The id of the header extension with the number.
-    extension: u8,
-    /// The newest packet of the stream; others are sent once more.
-    newest: Option<u16>,
-}
-
-impl Numbered {
-    /// The transport-wide number of a packet, and whether it is a new one.
-    fn read(&mut self, packet: &rtc::rtp::Packet) -> Option<(u16, bool)> {
-        let &[high, low, ..] = packet.header.get_extension(self.extension)?.as_ref() else { return None };
-        let sequence_number = packet.header.sequence_number;
-        let is_new = self.newest.is_none_or(|newest| sequence_number.wrapping_sub(newest).cast_signed() > 0);
-        if is_new {
-            self.newest = Some(sequence_number);
-        }
-        Some((u16::from_be_bytes([high, low]), is_new))
-    }
-}
-
-impl TapInterceptor {
-    pub(super) fn new(tap: Arc<Tap>) -> Self {
-        Self { tap, numbered: HashMap::new(), reads: VecDeque::new(), writes: VecDeque::new() }
-    }
-}
-
-impl Protocol<TaggedPacket, TaggedPacket, ()> for TapInterceptor {
-    type Rout = TaggedPacket;
-    type Wout = TaggedPacket;
-    type Eout = ();
-    type Error = Error;
-    type Time = Instant;
-
-    fn handle_read(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
-        if let Packet::Rtcp(packets) = &mut message.message.packet {
-            self.tap.on_rtcp_in(packets, message.now);
-            packets.iter_mut().for_each(|packet| self.tap.weed_nacks(packet, message.now));
-        }
-        self.reads.push_back(message);
-        Ok(())
-    }
-
-    fn poll_read(&mut self) -> Option<TaggedPacket> {
-        self.reads.pop_front()
-    }
-
-    fn handle_write(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
-        match &mut message.message.packet {
-            Packet::Rtcp(packets) => self.tap.on_rtcp_out(packets, message.now),
-            Packet::Rtp(packet) => {
-                let numbered = self.numbered.get_mut(&packet.header.ssrc).and_then(|stream| stream.read(packet));
-                if let Some((number, newest)) = numbered {
-                    self.tap.on_numbered_out(number, packet, newest, Instant::now());
-                }
-            }
-            _ => {}
-        }
-        self.writes.push_back(message);
-        Ok(())
-    }
-
-    fn poll_write(&mut self) -> Option<TaggedPacket> {
-        self.writes.pop_front()
-    }
-
-    fn handle_timeout(&mut self, _: Instant) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn poll_timeout(&mut self) -> Option<Instant> {
-        None
-    }
-}
-
-impl Interceptor for TapInterceptor {
-    fn bind_local_stream(&mut self, stream: &StreamInfo) {
-        let extension = stream.rtp_header_extensions.iter().find(|extension| extension.uri == TRANSPORT_CC_URI);
-        if let Some(extension) = extension.and_then(|extension| u8::try_from(extension.id).ok()) {
-            self.numbered.insert(stream.ssrc, Numbered { extension, newest: None });
-        }
-    }
-
-    fn unbind_local_stream(&mut self, stream: &StreamInfo) {
-        self.numbered.remove(&stream.ssrc);
-    }
-
-    fn bind_remote_stream(&mut self, _: &StreamInfo) {}
-    fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
 }
 
 #[cfg(test)]
@@ -548,7 +444,7 @@ mod tests {
     fn what_is_asked_for_once_more_is_sent_once_in_a_round_trip() {
         let tap = Tap::new();
         let pair = NackPair { packet_id: 65_535, lost_packets: 0b101 };
-        let mut asked = |after: u64| {
+        let asked = |after: u64| {
             let nack = TransportLayerNack { sender_ssrc: 1, media_ssrc: 2, nacks: vec![pair] };
             let mut packet: Box<dyn rtcp::Packet> = Box::new(nack);
             tap.weed_nacks(&mut packet, tap.start + Duration::from_millis(after));

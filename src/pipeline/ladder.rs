@@ -59,6 +59,10 @@ impl Rung {
         (side(width).max(2), side(height).max(2))
     }
 
+    fn is_above(self, other: Self) -> bool {
+        (self.eighths, other.every) > (other.eighths, self.every)
+    }
+
     /// Bits for each pixel.
     fn density(self, bps: f64, (width, height): (usize, usize), fps: f64) -> f64 {
         let (width, height) = self.size(width, height);
@@ -120,7 +124,7 @@ impl Ladder {
             self.went_up = None;
             self.up_after = UP_AFTER;
         }
-        let up = best(FLOOR * BEFORE_UP).filter(|rung| density(*rung) < density(self.rung));
+        let up = best(FLOOR * BEFORE_UP).filter(|rung| rung.is_above(self.rung));
         match (up, self.high_since) {
             (None, _) => self.high_since = None,
             (Some(_), None) => self.high_since = Some(now),

@@ -7,6 +7,7 @@ mod admit;
 mod boxes;
 mod camera;
 mod cameras;
+mod encodes;
 mod inbox;
 mod ingress;
 mod ladder;

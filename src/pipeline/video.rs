@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::boxes::{Boxes, scaled};
+use super::encodes::{Encodes, Tiers};
 use super::inbox::Event;
 use super::ingress::{Name, Named};
 use super::metrics::DropReason;
-use super::rendition::{Affords, Rendition};
+use super::rendition::Affords;
 use super::shared::{Last, Shared};
 use super::silence::Silence;
 use crate::annotate::{Annotator, Hider};
@@ -45,8 +46,7 @@ pub(super) struct Video {
     shared: Arc<Shared>,
     lane: Arc<ArcSwap<Lane>>,
     decoder: VideoDecoder,
-    annotated: Rendition,
-    plain: Rendition,
+    encodes: Encodes,
     annotator: Annotator,
     boxes: Boxes,
     hider: Hider,
@@ -69,16 +69,13 @@ impl Video {
         decoder: VideoDecoder,
         encode: &encode::Config,
     ) -> Self {
-        let rendition = |bitstream, gate| Rendition::new(bitstream, encode.clone(), gate);
-        let annotated = rendition(Bitstream::Annotated, Arc::clone(&shared.annotated_gate));
-        let plain = rendition(Bitstream::Plain, Arc::clone(&shared.plain_gate));
+        let encodes = Encodes::new(&shared.gates, encode);
         let boxes = Boxes::new(&shared);
         Self {
             shared,
             lane,
             decoder,
-            annotated,
-            plain,
+            encodes,
             annotator: Annotator::new(),
             boxes,
             hider: Hider::new(),
@@ -135,8 +132,7 @@ impl Video {
         let now = Instant::now();
         if now.saturating_duration_since(self.rested) >= REST_INTERVAL {
             self.rested = now;
-            self.annotated.rest(now);
-            self.plain.rest(now);
+            self.encodes.rest(now);
         }
     }
 
@@ -213,6 +209,7 @@ impl Video {
         let size = (picture.width(), picture.height());
         let before = self.shared.last.swap(Some(Arc::new(Last { picture: Arc::clone(&picture), name })));
         if before.is_none_or(|before| (before.picture.width(), before.picture.height()) != size) {
+            self.shared.fanout.set_full(self.encodes.full(size));
             tracing::info!(stream = %self.shared.name, width = size.0, height = size.1, "picture size");
         }
         let frame = Frame { id: name.id, rtp_timestamp: name.rtp_timestamp, captured, picture, ledger };
@@ -257,7 +254,7 @@ impl Video {
             }
         }
         // Who has just come sees a picture, whatever the sampling says.
-        let wanted = self.annotated.has_to_begin(Instant::now());
+        let wanted = self.encodes.has_to_begin(Bitstream::Annotated, &self.shared.fanout, Instant::now());
         if self.lane.load().offer_as(frame.clone(), Hint { keyframe, wanted }) {
             self.awaited = Some(frame);
             self.asked = lane;
@@ -275,50 +272,48 @@ impl Video {
         }
     }
 
-    /// Whether the viewers' links take another picture now; one that they do not is counted.
-    fn is_affordable(&mut self, bitstream: Bitstream, frame: &Frame) -> bool {
-        let rendition = if bitstream == Bitstream::Plain { &mut self.plain } else { &mut self.annotated };
-        let affordable = rendition.admits(&frame.picture, self.shared.fanout.narrowest(bitstream));
-        if !affordable {
-            self.shared.metrics.dropped(DropReason::Bandwidth, 1);
-        }
-        affordable
-    }
-
     /// Draws and sends a frame to the viewers of the annotated video, with the boxes that are chosen for it.
     fn show(&mut self, mut frame: Frame, choose: impl FnOnce(&mut Boxes, &Shared, &Frame) -> Chosen) {
-        if !self.is_affordable(Bitstream::Annotated, &frame) {
-            return;
-        }
+        let admitting = self.encodes.admitting(Bitstream::Annotated, &frame.picture, &self.shared);
+        let Some(tiers) = admitting else { return };
         frame.ledger.mark(Mark::RenderStarted);
         let (mut boxes, result) = choose(&mut self.boxes, &self.shared, &frame);
         // What is drawn is what is said, to the pixel: 25.96 is told as 26.0, and its edge must not stand at 25.
         boxes.iter_mut().for_each(|item| item.bbox = item.bbox.in_tenths());
         self.hide(&mut frame, &boxes);
-        let source = (frame.picture.width(), frame.picture.height());
-        frame.picture = self.annotated.fit(frame.picture);
-        if !boxes.is_empty() {
-            let boxes = scaled(&boxes, source, &frame.picture);
-            self.annotator.draw(Arc::make_mut(&mut frame.picture), &boxes);
-        }
-        if self.shared.rules.load().draw_regions && **self.shared.overlay.load() != Overlay::None {
-            super::regions::draw(Arc::make_mut(&mut frame.picture), &self.lane.load());
-        }
-        frame.ledger.mark(Mark::Drawn);
-        self.send(Bitstream::Annotated, frame, source, (boxes, result));
+        self.send_each(Bitstream::Annotated, tiers, frame, (boxes, result));
     }
 
     /// Sends a frame without boxes.
     fn show_plain(&mut self, mut frame: Frame) {
-        if !self.is_affordable(Bitstream::Plain, &frame) {
-            return;
-        }
+        let admitting = self.encodes.admitting(Bitstream::Plain, &frame.picture, &self.shared);
+        let Some(tiers) = admitting else { return };
         frame.ledger.mark(Mark::RenderStarted);
         self.hide(&mut frame, &[]);
+        self.send_each(Bitstream::Plain, tiers, frame, Chosen::default());
+    }
+
+    /// Sends a frame by some of the encodes, each in its size, with what is drawn on it.
+    fn send_each(&mut self, bitstream: Bitstream, tiers: Tiers, frame: Frame, chosen: Chosen) {
         let source = (frame.picture.width(), frame.picture.height());
-        frame.picture = self.plain.fit(frame.picture);
-        frame.ledger.mark(Mark::Drawn);
-        self.send(Bitstream::Plain, frame, source, Chosen::default());
+        let mut tiers = tiers.into_iter().flatten().peekable();
+        let mut left = Some((frame, chosen));
+        while let Some(tier) = tiers.next() {
+            // The last takes the picture itself, so that it is not copied to be drawn on.
+            let taken = if tiers.peek().is_some() { left.clone() } else { left.take() };
+            let Some((mut frame, (boxes, result))) = taken else { return };
+            let Some(rendition) = self.encodes.get(bitstream, tier) else { continue };
+            frame.picture = rendition.fit(frame.picture);
+            if !boxes.is_empty() {
+                let boxes = scaled(&boxes, source, &frame.picture);
+                self.annotator.draw(Arc::make_mut(&mut frame.picture), &boxes);
+            }
+            if bitstream == Bitstream::Annotated && self.shared.draws_regions() {
+                super::regions::draw(Arc::make_mut(&mut frame.picture), &self.lane.load());
+            }
+            frame.ledger.mark(Mark::Drawn);
+            self.send((bitstream, tier), frame, source, (boxes, result));
+        }
     }
 
     /// Hides what nobody may see.
@@ -328,14 +323,19 @@ impl Video {
     }
 
     /// Sends a frame that fits its encode, of a source whose pictures have this size.
-    fn send(&mut self, bitstream: Bitstream, frame: Frame, source: (usize, usize), (boxes, result): Chosen) {
-        let rendition = if bitstream == Bitstream::Plain { &mut self.plain } else { &mut self.annotated };
-        let affords = Affords { source, limit: self.shared.fanout.narrowest(bitstream) };
+    fn send(
+        &mut self,
+        (bitstream, tier): (Bitstream, usize),
+        frame: Frame,
+        source: (usize, usize),
+        (boxes, result): Chosen,
+    ) {
+        let Some(rendition) = self.encodes.get(bitstream, tier) else { return };
+        let affords = Affords { source, limit: self.shared.fanout.narrowest(bitstream, tier) };
         match rendition.encode(frame, boxes, result, affords) {
             Ok((encoded, bytes)) => {
                 self.shared.metrics.frame_encoded(encoded.idr, bytes);
-                let at = usize::from(bitstream == Bitstream::Plain);
-                lock(&self.shared.renditions)[at] = Some(rendition.status(source));
+                self.shared.note(bitstream, tier, rendition.status(source));
                 self.shared.fanout.send(&Arc::new(encoded));
             }
             Err(error) => {
@@ -376,7 +376,8 @@ impl Video {
         let annotated = demand.annotated > 0;
         let plain = demand.plain > 0;
         let Some(silence) = &mut self.silence else { return };
-        let somebody_waits = (annotated && self.annotated.has_to_begin(now)) || (plain && self.plain.has_to_begin(now));
+        let owes = |bitstream| self.encodes.has_to_begin(bitstream, &self.shared.fanout, now);
+        let somebody_waits = owes(Bitstream::Annotated) || owes(Bitstream::Plain);
         if !(annotated || plain) || (now < silence.due() && !somebody_waits) {
             return;
         }
@@ -396,13 +397,12 @@ impl Video {
         ledger.mark(Mark::Drawn);
         let source = (picture.width(), picture.height());
         let frame = Frame { id, rtp_timestamp, captured, picture, ledger };
-        if plain {
-            let picture = self.plain.fit(Arc::clone(&frame.picture));
-            self.send(Bitstream::Plain, Frame { picture, ..frame.clone() }, source, Chosen::default());
-        }
-        if annotated {
-            let picture = self.annotated.fit(Arc::clone(&frame.picture));
-            self.send(Bitstream::Annotated, Frame { picture, ..frame }, source, Chosen::default());
+        for bitstream in [Bitstream::Plain, Bitstream::Annotated] {
+            for tier in self.encodes.in_use(bitstream, &self.shared.fanout, now).into_iter().flatten() {
+                let Some(rendition) = self.encodes.get(bitstream, tier) else { continue };
+                let picture = rendition.fit(Arc::clone(&frame.picture));
+                self.send((bitstream, tier), Frame { picture, ..frame.clone() }, source, Chosen::default());
+            }
         }
     }
 
