@@ -13,7 +13,8 @@ use rtc::rtp_transceiver::rtp_sender::{
 use webrtc::peer_connection::{MediaEngine, Registry, configure_rtcp_reports, configure_twcc};
 
 use super::PeerError;
-use super::tap::{Tap, TapInterceptor};
+use super::intercept::TapInterceptor;
+use super::tap::Tap;
 use crate::media::AudioCodec;
 
 pub(super) const PLAYOUT_DELAY_URI: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";

@@ -11,6 +11,7 @@ mod codecs;
 mod connection;
 mod engine;
 mod fragment;
+mod intercept;
 mod mux;
 mod offer;
 mod sdp;

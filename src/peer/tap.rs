@@ -279,7 +279,7 @@ impl Tap {
         }
     }
 
-    fn on_rtcp_in(&self, packets: &[Box<dyn rtcp::Packet>], now: Instant) {
+    pub(super) fn on_rtcp_in(&self, packets: &[Box<dyn rtcp::Packet>], now: Instant) {
         for packet in packets {
             let packet = packet.as_any();
             if packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() {
@@ -323,7 +323,7 @@ impl Tap {
     }
 
     /// Takes from a request for lost packets those that are not sent once more; the responder sees the rest.
-    fn weed_nacks(&self, packet: &mut Box<dyn rtcp::Packet>, now: Instant) {
+    pub(super) fn weed_nacks(&self, packet: &mut Box<dyn rtcp::Packet>, now: Instant) {
         let Some(nack) = packet.as_any().downcast_ref::<TransportLayerNack>() else { return };
         let round_trip = self.reports().rtt;
         let mut estimator = self.estimator();
@@ -338,7 +338,7 @@ impl Tap {
     }
 
     /// A packet leaves with the transport-wide `number`, the last time that it is seen in clear.
-    fn on_numbered_out(&self, number: u16, packet: &rtc::rtp::Packet, newest: bool, now: Instant) {
+    pub(super) fn on_numbered_out(&self, number: u16, packet: &rtc::rtp::Packet, newest: bool, now: Instant) {
         let video = self.video_out.get().is_some_and(|notes| notes.ssrc == packet.header.ssrc);
         let load = if video && newest { Load::Video(packet.payload.len()) } else { Load::Other };
         let mut estimator = self.estimator();
@@ -349,7 +349,7 @@ impl Tap {
 
     /// The stack counts all audio by the clock of the codec that was negotiated first, and a stream's audio may be in another:
     /// its reports are put right here.
-    fn on_rtcp_out(&self, packets: &mut [Box<dyn rtcp::Packet>], now: Instant) {
+    pub(super) fn on_rtcp_out(&self, packets: &mut [Box<dyn rtcp::Packet>], now: Instant) {
         let audio = *self.audio_out.lock().unwrap_or_else(PoisonError::into_inner);
         for packet in packets {
             let report = packet.as_any().downcast_ref::<rtcp::sender_report::SenderReport>();

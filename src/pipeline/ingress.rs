@@ -85,6 +85,7 @@ impl Ingress {
             ledger.mark_at(Mark::Encoded, now);
             forwarded = fanout.send(&Arc::new(EncodedFrame {
                 bitstream: Bitstream::Source,
+                tier: 0,
                 payloads: packetize(&data),
                 idr: unit.idr,
                 frame_id: name.id,
@@ -213,11 +214,12 @@ mod tests {
 
     use super::*;
     use crate::media::{KeyframeRequest, VideoCodec};
-    use crate::sink::KeyframeRequests;
+    use crate::sink::{KeyframeRequests, TIERS};
 
     fn fanout() -> Fanout {
         let ignored = KeyframeRequest::ignored;
-        Fanout::new(KeyframeRequests { annotated: ignored(), plain: ignored(), source: None })
+        let encodes = || [(); TIERS].map(|()| ignored());
+        Fanout::new(KeyframeRequests { annotated: encodes(), plain: encodes(), source: None })
     }
 
     fn unit(rtp_timestamp: u32, arrived: Instant, captured: Option<SystemTime>) -> AccessUnit {

@@ -64,6 +64,10 @@ impl Rung {
         Self { eighths: self.eighths.min(usize::try_from(quarters).unwrap_or(4) * 2), ..self }
     }
 
+    fn is_above(self, other: Self) -> bool {
+        (self.eighths, other.every) > (other.eighths, self.every)
+    }
+
     /// Bits for each pixel.
     fn density(self, bps: f64, (width, height): (usize, usize), fps: f64) -> f64 {
         let (width, height) = self.size(width, height);
@@ -125,7 +129,7 @@ impl Ladder {
             self.went_up = None;
             self.up_after = UP_AFTER;
         }
-        let up = best(FLOOR * BEFORE_UP).filter(|rung| density(*rung) < density(self.rung));
+        let up = best(FLOOR * BEFORE_UP).filter(|rung| rung.is_above(self.rung));
         match (up, self.high_since) {
             (None, _) => self.high_since = None,
             (Some(_), None) => self.high_since = Some(now),

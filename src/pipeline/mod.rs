@@ -9,6 +9,7 @@ mod budget;
 mod camera;
 mod cameras;
 mod departures;
+mod encodes;
 mod glass;
 mod inbox;
 mod ingress;

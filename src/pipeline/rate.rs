@@ -16,7 +16,7 @@ const STEP: u32 = 25;
 
 /// The codec shares its bitrate out among the pictures that it was told to expect. Where fewer come, each may have more, by this
 /// factor at most.
-const MOST_SHARE: f64 = 4.0;
+const MOST_SHARE: f64 = 3.0;
 
 /// The rate of one encode.
 #[derive(Debug, Default)]
@@ -44,7 +44,9 @@ impl Pace {
         // A pause says nothing of the pace.
         if let Some(since) = since.filter(|since| *since < 1.0) {
             let interval = self.interval.unwrap_or(since);
-            self.interval = Some(interval + (since - interval) / 8.0);
+            // That it has become faster is believed soon, as what is too much stands in a queue; that it has become slower late.
+            let share = if since < interval { 4.0 } else { 32.0 };
+            self.interval = Some(interval + (since - interval) / share);
         }
     }
 

@@ -28,6 +28,7 @@ pub(super) struct Affords {
 /// One encode.
 pub(super) struct Rendition {
     bitstream: Bitstream,
+    tier: usize,
     config: Config,
     encoder: Option<Box<dyn Encoder>>,
     gate: Arc<Mutex<KeyframeGate>>,
@@ -45,9 +46,10 @@ pub(super) struct Rendition {
 
 impl Rendition {
     /// An encode whose IDRs are asked for at `gate`.
-    pub(super) fn new(bitstream: Bitstream, config: Config, gate: Arc<Mutex<KeyframeGate>>) -> Self {
+    pub(super) fn new(bitstream: Bitstream, tier: usize, config: Config, gate: Arc<Mutex<KeyframeGate>>) -> Self {
         Self {
             bitstream,
+            tier,
             config,
             encoder: None,
             gate,
@@ -122,6 +124,7 @@ impl Rendition {
         self.rate.spent(bytes, now);
         let encoded = EncodedFrame {
             bitstream: self.bitstream,
+            tier: self.tier,
             payloads: packetize(&encoded.data),
             idr: encoded.idr,
             frame_id: frame.id,
@@ -139,7 +142,16 @@ impl Rendition {
         let (width, height) = self.rung.size(source.0, source.1);
         let video = if self.bitstream == Bitstream::Plain { "plain" } else { "annotated" };
         let bitrate_bps = self.rate.aimed();
-        RenditionStatus { video, width, height, every: self.rung.every, bitrate_bps, used: self.used }
+        RenditionStatus {
+            video,
+            tier: self.tier,
+            viewers: 0,
+            width,
+            height,
+            every: self.rung.every,
+            bitrate_bps,
+            used: self.used,
+        }
     }
 
     /// Whether an IDR is asked for and may be made now.

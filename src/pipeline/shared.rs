@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::budget::Budget;
 use super::departures::Departures;
+use super::encodes::{Gates, Statuses};
 use super::inbox::Inbox;
 use super::ingress::{Ingress, Name};
 use super::metrics::StreamMetrics;
@@ -21,9 +22,9 @@ use super::status::RenditionStatus;
 use super::video::lock;
 use crate::annotate::Hider;
 use crate::detect::Lane;
-use crate::media::{Detection, Detections, I420Frame, KeyframeGate, KeyframeRequest};
+use crate::media::{Detection, Detections, I420Frame, KeyframeRequest};
 use crate::sink::message::Overlay;
-use crate::sink::{Fanout, KeyframeRequests};
+use crate::sink::{Bitstream, Fanout, KeyframeRequests};
 
 /// Results that a slow reader may be behind.
 const WAITING_RESULTS: usize = 32;
@@ -46,10 +47,9 @@ pub(super) struct Shared {
     pub(super) fanout: Fanout,
     /// The source's own frames that have left.
     pub(super) departures: Departures,
-    pub(super) annotated_gate: Arc<Mutex<KeyframeGate>>,
-    pub(super) plain_gate: Arc<Mutex<KeyframeGate>>,
-    /// How the encodes were at their last picture: annotated, plain.
-    pub(super) renditions: Mutex<[Option<RenditionStatus>; 2]>,
+    pub(super) gates: Gates,
+    /// How the encodes were at their last picture.
+    pub(super) renditions: Mutex<Statuses>,
     /// The newest result, for the boxes in the picture.
     pub(super) newest: ArcSwapOption<Detections>,
     pub(super) results: broadcast::Sender<Arc<Detections>>,
@@ -100,8 +100,7 @@ impl Shared {
         load: &Arc<Load>,
     ) -> Arc<Self> {
         let inbox = Arc::new(Inbox::default());
-        let (annotated_gate, annotated) = gate(&inbox);
-        let (plain_gate, plain) = gate(&inbox);
+        let (gates, annotated, plain) = Gates::new(&inbox);
         let source = (!options.bridge).then(|| source.clone());
         let privacy = config.stream.hiding();
         let shared = Arc::new(Self {
@@ -115,8 +114,7 @@ impl Shared {
             inbox,
             fanout: Fanout::new(KeyframeRequests { annotated, plain, source }),
             departures: Departures::default(),
-            annotated_gate,
-            plain_gate,
+            gates,
             renditions: Mutex::default(),
             newest: ArcSwapOption::empty(),
             results: broadcast::channel(WAITING_RESULTS).0,
@@ -207,6 +205,20 @@ impl Shared {
         !self.privacy.load().classes.is_empty()
     }
 
+    /// Notes how an encode was at its last picture.
+    pub(super) fn note(&self, bitstream: Bitstream, tier: usize, status: RenditionStatus) {
+        let mut renditions = lock(&self.renditions);
+        let kind = renditions.get_mut(usize::from(bitstream == Bitstream::Plain));
+        if let Some(place) = kind.and_then(|tiers| tiers.get_mut(tier)) {
+            *place = Some(status);
+        }
+    }
+
+    /// Whether regions are drawn on the annotated pictures.
+    pub(super) fn draws_regions(&self) -> bool {
+        self.rules.load().draw_regions && **self.overlay.load() != Overlay::None
+    }
+
     /// Whether boxes are drawn for somebody.
     pub(super) fn is_drawn(&self) -> bool {
         **self.overlay.load() != Overlay::None && self.fanout.demand().annotated > 0
@@ -224,15 +236,4 @@ impl Shared {
         let same_size = (result.width as usize, result.height as usize) == (picture.width(), picture.height());
         (same_size && age <= self.max_box_age).then_some(result)
     }
-}
-
-/// A gate of an encode, and the request that knocks at it and wakes the thread.
-fn gate(inbox: &Arc<Inbox>) -> (Arc<Mutex<KeyframeGate>>, KeyframeRequest) {
-    let gate = Arc::new(Mutex::new(KeyframeGate::default()));
-    let (asked, inbox) = (Arc::clone(&gate), Arc::clone(inbox));
-    let request = KeyframeRequest::new(move || {
-        lock(&asked).ask();
-        inbox.notify_wanted();
-    });
-    (gate, request)
 }

@@ -83,9 +83,9 @@ impl StreamStatus {
             }
         }
         for rendition in &self.renditions {
-            gauge!("sightline_encode_bitrate_bps", "stream" => self.name.clone(), "video" => rendition.video)
+            gauge!("sightline_encode_bitrate_bps", "stream" => self.name.clone(), "video" => rendition.video, "tier" => rendition.tier.to_string())
                 .set(f64::from(rendition.bitrate_bps));
-            gauge!("sightline_encode_height", "stream" => self.name.clone(), "video" => rendition.video)
+            gauge!("sightline_encode_height", "stream" => self.name.clone(), "video" => rendition.video, "tier" => rendition.tier.to_string())
                 .set(rendition.height as f64);
         }
         for (region, count) in &self.regions {
@@ -121,6 +121,10 @@ pub struct SamplingStatus {
 pub struct RenditionStatus {
     /// `annotated`: with boxes; `plain`: without.
     pub video: &'static str,
+    /// Which of the encodes of this kind: 0 for the widest links.
+    pub tier: usize,
+    /// How many watch it, or are about to.
+    pub viewers: usize,
     /// Width of its pictures in pixels; the source's, or less where a link is too narrow.
     pub width: usize,
     /// Height of its pictures.

@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::boxes::{Boxes, scaled};
+use super::encodes::{Encodes, Tiers};
 use super::inbox::Event;
 use super::ingress::Named;
 use super::metrics::DropReason;
 use super::overload::Giver;
-use super::rendition::{Affords, Rendition};
+use super::rendition::Affords;
 use super::shared::{Last, Shared};
 use super::silence::Silence;
 use crate::annotate::{Annotator, Hider};
@@ -52,8 +53,7 @@ pub(super) struct Video {
     shared: Arc<Shared>,
     lane: Arc<ArcSwap<Lane>>,
     decoder: VideoDecoder,
-    annotated: Rendition,
-    plain: Rendition,
+    encodes: Encodes,
     annotator: Annotator,
     boxes: Boxes,
     hider: Hider,
@@ -77,16 +77,13 @@ impl Video {
         decoder: VideoDecoder,
         encode: &encode::Config,
     ) -> Self {
-        let rendition = |bitstream, gate| Rendition::new(bitstream, encode.clone(), gate);
-        let annotated = rendition(Bitstream::Annotated, Arc::clone(&shared.annotated_gate));
-        let plain = rendition(Bitstream::Plain, Arc::clone(&shared.plain_gate));
+        let encodes = Encodes::new(&shared.gates, encode);
         let boxes = Boxes::new(&shared);
         Self {
             shared,
             lane,
             decoder,
-            annotated,
-            plain,
+            encodes,
             annotator: Annotator::new(),
             boxes,
             hider: Hider::new(),
@@ -149,8 +146,7 @@ impl Video {
         let now = Instant::now();
         if now.saturating_duration_since(self.rested) >= REST_INTERVAL {
             self.rested = now;
-            self.annotated.rest(now);
-            self.plain.rest(now);
+            self.encodes.rest(now);
         }
     }
 
@@ -226,6 +222,7 @@ impl Video {
         let size = (picture.width(), picture.height());
         let before = self.shared.last.swap(Some(Arc::new(Last { picture: Arc::clone(&picture), name })));
         if before.is_none_or(|before| (before.picture.width(), before.picture.height()) != size) {
+            self.shared.fanout.set_full(self.encodes.full(size));
             tracing::info!(stream = %self.shared.name, width = size.0, height = size.1, "picture size");
         }
         let frame = Frame { id: name.id, rtp_timestamp: name.rtp_timestamp, captured, picture, ledger };
@@ -271,7 +268,7 @@ impl Video {
             }
         }
         // Who has just come sees a picture, whatever the sampling says.
-        let wanted = self.annotated.has_to_begin(Instant::now());
+        let wanted = self.encodes.has_to_begin(Bitstream::Annotated, &self.shared.fanout, Instant::now());
         if self.lane.load().offer_as(frame.clone(), Hint { keyframe, wanted }) {
             self.awaited = Some(frame);
             self.asked = lane;
@@ -289,56 +286,58 @@ impl Video {
         }
     }
 
-    /// Whether there is time to encode the frame at hand, and the viewers' links take it; counted where not.
-    fn may_encode(&mut self, bitstream: Bitstream, frame: &Frame) -> bool {
-        let rendition = if bitstream == Bitstream::Plain { &mut self.plain } else { &mut self.annotated };
-        let begins = rendition.has_to_begin(Instant::now());
-        let relief = self.giver.relief();
-        let mut affordable = || rendition.admits(&frame.picture, self.shared.fanout.narrowest(bitstream), relief);
-        let may = self.giver.may_encode(&self.shared, begins);
-        let may = may.and_then(|()| affordable().then_some(()).ok_or(DropReason::Bandwidth));
-        if let Err(reason) = may {
+    /// The encodes that take the frame at hand, where there is time for them; counted where there is not.
+    fn admitting(&mut self, bitstream: Bitstream, frame: &Frame) -> Option<Tiers> {
+        let begins = self.encodes.has_to_begin(bitstream, &self.shared.fanout, Instant::now());
+        if let Err(reason) = self.giver.may_encode(&self.shared, begins) {
             self.shared.metrics.dropped(reason, 1);
+            return None;
         }
-        may.is_ok()
+        self.encodes.admitting(bitstream, &frame.picture, &self.shared, self.giver.relief())
     }
 
     /// Draws and sends a frame to the viewers of the annotated video, with the boxes that are chosen for it.
     fn show(&mut self, mut frame: Frame, choose: impl FnOnce(&mut Boxes, &Shared, &Frame) -> Chosen) {
-        if !self.may_encode(Bitstream::Annotated, &frame) {
-            return;
-        }
+        let Some(tiers) = self.admitting(Bitstream::Annotated, &frame) else { return };
         let begun = Instant::now();
         frame.ledger.mark_at(Mark::RenderStarted, begun);
         let (mut boxes, result) = choose(&mut self.boxes, &self.shared, &frame);
         // What is drawn is what is said, to the pixel: 25.96 is told as 26.0, and its edge must not stand at 25.
         boxes.iter_mut().for_each(|item| item.bbox = item.bbox.in_tenths());
         self.hide(&mut frame, &boxes);
-        let source = (frame.picture.width(), frame.picture.height());
-        frame.picture = self.annotated.fit(frame.picture);
-        if !boxes.is_empty() {
-            let boxes = scaled(&boxes, source, &frame.picture);
-            self.annotator.draw(Arc::make_mut(&mut frame.picture), &boxes);
-        }
-        if self.shared.rules.load().draw_regions && **self.shared.overlay.load() != Overlay::None {
-            super::regions::draw(Arc::make_mut(&mut frame.picture), &self.lane.load());
-        }
-        frame.ledger.mark(Mark::Drawn);
-        self.send(Bitstream::Annotated, frame, source, (boxes, result));
+        self.send_each(Bitstream::Annotated, tiers, frame, (boxes, result));
         self.giver.encoded(begun);
     }
 
     /// Sends a frame without boxes.
     fn show_plain(&mut self, mut frame: Frame) {
-        if !self.may_encode(Bitstream::Plain, &frame) {
-            return;
-        }
+        let Some(tiers) = self.admitting(Bitstream::Plain, &frame) else { return };
         frame.ledger.mark(Mark::RenderStarted);
         self.hide(&mut frame, &[]);
+        self.send_each(Bitstream::Plain, tiers, frame, Chosen::default());
+    }
+
+    /// Sends a frame by some of the encodes, each in its size, with what is drawn on it.
+    fn send_each(&mut self, bitstream: Bitstream, tiers: Tiers, frame: Frame, chosen: Chosen) {
         let source = (frame.picture.width(), frame.picture.height());
-        frame.picture = self.plain.fit(frame.picture);
-        frame.ledger.mark(Mark::Drawn);
-        self.send(Bitstream::Plain, frame, source, Chosen::default());
+        let mut tiers = tiers.into_iter().flatten().peekable();
+        let mut left = Some((frame, chosen));
+        while let Some(tier) = tiers.next() {
+            // The last takes the picture itself, so that it is not copied to be drawn on.
+            let taken = if tiers.peek().is_some() { left.clone() } else { left.take() };
+            let Some((mut frame, (boxes, result))) = taken else { return };
+            let Some(rendition) = self.encodes.get(bitstream, tier) else { continue };
+            frame.picture = rendition.fit(frame.picture);
+            if !boxes.is_empty() {
+                let boxes = scaled(&boxes, source, &frame.picture);
+                self.annotator.draw(Arc::make_mut(&mut frame.picture), &boxes);
+            }
+            if bitstream == Bitstream::Annotated && self.shared.draws_regions() {
+                super::regions::draw(Arc::make_mut(&mut frame.picture), &self.lane.load());
+            }
+            frame.ledger.mark(Mark::Drawn);
+            self.send((bitstream, tier), frame, source, (boxes, result));
+        }
     }
 
     /// Hides what nobody may see.
@@ -348,14 +347,19 @@ impl Video {
     }
 
     /// Sends a frame that fits its encode, of a source whose pictures have this size.
-    fn send(&mut self, bitstream: Bitstream, frame: Frame, source: (usize, usize), (boxes, result): Chosen) {
-        let rendition = if bitstream == Bitstream::Plain { &mut self.plain } else { &mut self.annotated };
-        let affords = Affords { source, limit: self.shared.fanout.narrowest(bitstream) };
+    fn send(
+        &mut self,
+        (bitstream, tier): (Bitstream, usize),
+        frame: Frame,
+        source: (usize, usize),
+        (boxes, result): Chosen,
+    ) {
+        let Some(rendition) = self.encodes.get(bitstream, tier) else { return };
+        let affords = Affords { source, limit: self.shared.fanout.narrowest(bitstream, tier) };
         match rendition.encode(frame, boxes, result, affords) {
             Ok((encoded, bytes)) => {
                 self.shared.metrics.frame_encoded(encoded.idr, bytes);
-                let at = usize::from(bitstream == Bitstream::Plain);
-                lock(&self.shared.renditions)[at] = Some(rendition.status(source));
+                self.shared.note(bitstream, tier, rendition.status(source));
                 self.shared.fanout.send(&Arc::new(encoded));
             }
             Err(error) => {

@@ -1,58 +1,27 @@
 //! One encode, many viewers: payloads are shared, and whoever lags loses its own frames up to the next IDR.
 
+mod begin;
+mod sort;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::encodes::{Asks, Demand, Encodes, KeyframeRequests};
 use super::feed::{Handed, ViewerFeed};
 use super::frame::{Bitstream, EncodedFrame, VideoChoice};
 use super::gop::Gop;
-use super::place::{Place, Route, Verdict};
-use crate::media::{IDR_INTERVAL, KeyframeGate, KeyframeRequest};
+use super::place::{Place, Route, Sending, Verdict};
+use super::tiers::Reach;
+use crate::media::KeyframeGate;
 
 /// Frames that may wait for one viewer: half a second at 30 frames a second. More, and it is better off with an IDR.
 const WAITING_FRAMES: usize = 16;
 
-/// What an asked source takes to answer with an IDR, roughly: the way there and back, and its encoder.
-const ANSWER_TIME: Duration = Duration::from_millis(150);
-
-/// What a bridge takes beyond the next picture, roughly: to begin, decode and encode.
-const BRIDGE_TIME: Duration = Duration::from_millis(30);
-
-/// A viewer that asks for an IDR this soon after its first frame has seen none: its first packets came before it could decrypt
-/// them. Who lost a later packet waits for its repetition first.
-const BEGINNING: Duration = Duration::from_millis(250);
-
-/// Between two beginnings of one viewer: what was sent is on its way.
-const BEGIN_AGAIN_AFTER: Duration = Duration::from_millis(50);
-
-/// How often one viewer may begin again.
-const BEGINNINGS: u8 = 4;
-
 /// No viewer's way is known to be narrow.
 const NO_LIMIT: u32 = u32::MAX;
-
-/// Who is asked for an IDR of what.
-#[derive(Clone, Debug)]
-pub struct KeyframeRequests {
-    /// The encode of the pictures with boxes.
-    pub annotated: KeyframeRequest,
-    /// The encode of the pictures as they are.
-    pub plain: KeyframeRequest,
-    /// The source; `None` when it cannot be asked.
-    pub source: Option<KeyframeRequest>,
-}
-
-/// Which encodes are needed now, and by how many viewers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Demand {
-    /// Who gets the pictures with boxes.
-    pub annotated: usize,
-    /// Who gets an encode of the pictures as they are.
-    pub plain: usize,
-}
 
 /// The frames of one stream, on their way to each viewer.
 #[derive(Debug)]
@@ -66,8 +35,11 @@ pub(super) struct Shared {
     viewers: AtomicUsize,
     annotated: AtomicUsize,
     plain: AtomicUsize,
-    /// What the narrowest way to a viewer of each encode carries, in bits a second.
-    narrowest: [AtomicU32; 2],
+    /// How many watch each encode, and what the narrowest way to one of them carries, in bits a second.
+    watched: Encodes<AtomicUsize>,
+    narrowest: Encodes<AtomicU32>,
+    /// What an encode takes at most.
+    full: AtomicU32,
     lost: AtomicU64,
 }
 
@@ -77,8 +49,12 @@ struct State {
     next_id: u64,
     route: Route,
     source: Gop,
-    annotated: Gop,
-    plain: Gop,
+    encodes: Encodes<Gop>,
+    /// The source's bytes since a moment, and its bits a second before that.
+    weight: Option<(Instant, usize)>,
+    source_bps: Option<f64>,
+    /// When links were sorted last.
+    sorted: Option<Instant>,
     /// Keeps the requests to the source apart.
     asked: KeyframeGate,
     /// When the source's last frame came, and the time between two.
@@ -94,16 +70,8 @@ struct Entry {
     /// When it was given its first frame, the last time.
     began: Option<Instant>,
     beginnings: u8,
-    /// What the way to it carries, in bits of video a second.
-    bandwidth: Option<f64>,
-}
-
-/// Whom to ask once the lock is free.
-#[derive(Clone, Copy, Debug, Default)]
-struct Asks {
-    annotated: bool,
-    plain: bool,
-    source: bool,
+    /// The way to it.
+    reach: Reach,
 }
 
 impl Fanout {
@@ -116,8 +84,10 @@ impl Fanout {
             next_id: 0,
             route,
             source: Gop::default(),
-            annotated: Gop::default(),
-            plain: Gop::default(),
+            encodes: Encodes::default(),
+            weight: None,
+            source_bps: None,
+            sorted: None,
             asked: KeyframeGate::default(),
             pace: None,
         };
@@ -127,7 +97,9 @@ impl Fanout {
             viewers: AtomicUsize::new(0),
             annotated: AtomicUsize::new(0),
             plain: AtomicUsize::new(0),
-            narrowest: [NO_LIMIT, NO_LIMIT].map(AtomicU32::new),
+            watched: Encodes::default(),
+            narrowest: Encodes::each(|| AtomicU32::new(NO_LIMIT)),
+            full: AtomicU32::new(NO_LIMIT),
             lost: AtomicU64::new(0),
         }))
     }
@@ -151,7 +123,9 @@ impl Fanout {
                 gop.frames().iter().for_each(|frame| place.sent(frame));
                 feed.cached_until = gop.frames().last().map(|frame| frame.frame_id);
             }
-            asks.annotated |= choice == VideoChoice::Annotated && place.needs_idr();
+            if choice == VideoChoice::Annotated && place.needs_idr() {
+                asks.ask(Bitstream::Annotated, place.tier());
+            }
             let began = (!place.needs_idr()).then_some(now);
             state.entries.push(Entry {
                 id: feed.id,
@@ -160,7 +134,7 @@ impl Fanout {
                 bridged: false,
                 began,
                 beginnings: 1,
-                bandwidth: None,
+                reach: Reach::default(),
             });
         });
         feed
@@ -190,8 +164,7 @@ impl Fanout {
     /// Forgets the encodes that are kept for new viewers: they show what nobody may see any more.
     pub fn forget_encodes(&self) {
         self.0.change(Instant::now(), |state, _, _| {
-            state.annotated.clear();
-            state.plain.clear();
+            state.encodes.all_mut().for_each(Gop::clear);
         });
     }
 
@@ -228,12 +201,22 @@ impl Fanout {
         Demand { annotated: self.0.annotated.load(Ordering::Relaxed), plain: self.0.plain.load(Ordering::Relaxed) }
     }
 
+    /// How many watch an encode, or are about to.
+    #[must_use]
+    pub fn watched(&self, bitstream: Bitstream, tier: usize) -> usize {
+        self.0.watched.get(bitstream, tier).map_or(0, |watched| watched.load(Ordering::Relaxed))
+    }
+
     /// What the slowest viewer of an encode takes, in bits of video a second; `None` while that is not known of any.
     #[must_use]
-    pub fn narrowest(&self, bitstream: Bitstream) -> Option<u32> {
-        let at = usize::from(bitstream == Bitstream::Plain);
-        let bps = self.0.narrowest.get(at)?.load(Ordering::Relaxed);
-        (bitstream != Bitstream::Source && bps != NO_LIMIT).then_some(bps)
+    pub fn narrowest(&self, bitstream: Bitstream, tier: usize) -> Option<u32> {
+        let bps = self.0.narrowest.get(bitstream, tier)?.load(Ordering::Relaxed);
+        (bps != NO_LIMIT).then_some(bps)
+    }
+
+    /// Says what an encode of the pictures takes at most, in bits a second: links that carry more are alike.
+    pub fn set_full(&self, bps: u32) {
+        self.0.full.store(bps, Ordering::Relaxed);
     }
 
     /// Whether somebody who is bridged has not seen the picture of this output timestamp yet, or a later one. To encode it for
@@ -261,33 +244,34 @@ impl Shared {
         let mut asks = Asks::default();
         let mut state = self.lock();
         let changed = change(&mut state, &mut asks, &self.lost);
-        let demand = state.settle(now, &mut asks);
+        let demand = state.settle(now, f64::from(self.full.load(Ordering::Relaxed)), &mut asks);
         self.viewers.store(state.entries.len(), Ordering::Relaxed);
         self.annotated.store(demand.annotated, Ordering::Relaxed);
         self.plain.store(demand.plain, Ordering::Relaxed);
-        for (shared, narrowest) in self.narrowest.iter().zip(state.narrowest()) {
-            shared.store(narrowest, Ordering::Relaxed);
-        }
+        let (watched, narrowest) = state.watched();
+        self.watched.all().zip(watched.all()).for_each(|(shared, count)| shared.store(*count, Ordering::Relaxed));
+        self.narrowest.all().zip(narrowest.all()).for_each(|(shared, bps)| shared.store(*bps, Ordering::Relaxed));
         drop(state);
-        if asks.annotated {
-            self.requests.annotated.request();
-        }
-        if asks.plain {
-            self.requests.plain.request();
-        }
-        if let Some(source) = self.requests.source.as_ref().filter(|_| asks.source) {
-            source.request();
-        }
+        asks.send(&self.requests);
         changed
     }
 
     /// The way to a viewer carries so many bits of video a second, or nobody knows.
     pub(super) fn set_bandwidth(&self, id: u64, bps: Option<f64>) {
-        self.change(Instant::now(), |state, _, _| {
+        self.set_bandwidth_at(id, bps, Instant::now());
+    }
+
+    fn set_bandwidth_at(&self, id: u64, bps: Option<f64>, now: Instant) {
+        self.change(now, |state, _, _| {
             if let Some(entry) = state.entries.iter_mut().find(|entry| entry.id == id) {
-                entry.bandwidth = bps;
+                entry.reach.bps = bps;
             }
         });
+    }
+
+    /// What a viewer is sent.
+    pub(super) fn sending(&self, id: u64) -> Option<Sending> {
+        self.lock().entries.iter().find(|entry| entry.id == id)?.place.sending()
     }
 
     /// A viewer asks for an IDR.
@@ -298,8 +282,10 @@ impl Shared {
             }
             let route = state.route;
             let Some(entry) = state.entries.iter_mut().find(|entry| entry.id == id) else { return };
-            asks.annotated = entry.place.choice() == VideoChoice::Annotated;
-            asks.plain = entry.place.is_bridged(route, now);
+            if let Some(bitstream) = entry.encode(route, now) {
+                let follows = entry.place.follows().filter(|(its, _)| *its == bitstream);
+                asks.ask(bitstream, follows.map_or(entry.place.tier(), |(_, tier)| tier));
+            }
             entry.place.complained(route, now);
         });
     }
@@ -329,13 +315,18 @@ impl State {
                     Err(mpsc::error::TrySendError::Closed(_)) => return false,
                     Err(mpsc::error::TrySendError::Full(_)) => {}
                 },
-                Verdict::Pass => return !frames.is_closed(),
+                Verdict::Pass => {
+                    if frame.idr && place.wants(frame) {
+                        // It has this picture already by the encode that it leaves: at the next one.
+                        asks.ask(frame.bitstream, frame.tier);
+                    }
+                    return !frames.is_closed();
+                }
                 Verdict::Miss => {}
             }
             lost.fetch_add(1, Ordering::Relaxed);
             place.broke(now);
-            asks.annotated |= frame.bitstream == Bitstream::Annotated;
-            asks.plain |= frame.bitstream == Bitstream::Plain;
+            asks.ask(frame.bitstream, place.tier());
             !frames.is_closed()
         });
         given
@@ -343,10 +334,14 @@ impl State {
 
     fn keep(&mut self, frame: &Arc<EncodedFrame>, now: Instant) {
         match frame.bitstream {
-            Bitstream::Annotated => self.annotated.put(frame, now),
-            Bitstream::Plain => self.plain.put(frame, now),
+            encode @ (Bitstream::Annotated | Bitstream::Plain) => {
+                if let Some(gop) = self.encodes.get_mut(encode, frame.tier) {
+                    gop.put(frame, now);
+                }
+            }
             Bitstream::Source => {
                 self.source.put(frame, now);
+                self.weigh(frame, now);
                 if frame.idr {
                     self.route.lost = false;
                     self.asked.on_keyframe(now);
@@ -365,68 +360,9 @@ impl State {
         self.entries.iter_mut().for_each(|entry| entry.place.leave_source(route, now));
     }
 
-    /// What shows a new viewer the present sooner than the next IDR would.
-    fn cached_for(&self, place: &Place, now: Instant) -> Option<&Gop> {
-        // An IDR of an encode comes with the next picture, unless the last is too near.
-        let near = |gop: &Gop| gop.began().is_some_and(|began| now.saturating_duration_since(began) < IDR_INTERVAL);
-        let is_of_use = |gop: &&Gop| near(gop) && !gop.frames().is_empty();
-        if place.choice() == VideoChoice::Annotated {
-            return Some(&self.annotated).filter(is_of_use);
-        }
-        let alternative = if self.route.can_be_asked { ANSWER_TIME } else { self.next_picture(now) + BRIDGE_TIME };
-        if self.route.forwards && self.source.catching_up().is_some_and(|time| time <= alternative) {
-            return Some(&self.source);
-        }
-        Some(&self.plain).filter(|gop| place.is_bridged(self.route, now) && is_of_use(gop))
-    }
-
-    /// Gives a viewer that has seen nothing yet what it was given, once more: the next IDR may be half a second away. False where
-    /// that is not so, or nothing fit is kept.
-    fn begin_again(&mut self, id: u64, now: Instant) -> bool {
-        let Some(at) = self.entries.iter().position(|entry| entry.id == id) else { return false };
-        let Some(Entry { place, began: Some(began), beginnings, .. }) = self.entries.get(at) else { return false };
-        let since = now.saturating_duration_since(*began);
-        if since >= BEGINNING {
-            return false;
-        }
-        if *beginnings > 1 && since < BEGIN_AGAIN_AFTER {
-            return true;
-        }
-        let Some(gop) = self.cached_for(place, now).filter(|_| *beginnings < BEGINNINGS) else { return false };
-        let frames = gop.frames().to_vec();
-        let Some(entry) = self.entries.get_mut(at) else { return false };
-        if entry.frames.try_send(Handed::Again(frames.clone())).is_err() {
-            return false;
-        }
-        frames.iter().for_each(|frame| entry.place.sent(frame));
-        entry.began = Some(now);
-        entry.beginnings += 1;
-        true
-    }
-
-    /// How long until the source's next picture, by the pace of its last.
-    fn next_picture(&self, now: Instant) -> Duration {
-        self.pace.map_or(Duration::ZERO, |(last, interval)| (last + interval).saturating_duration_since(now))
-    }
-
-    /// What the slowest viewer of each encode takes.
-    fn narrowest(&self) -> [u32; 2] {
-        let mut narrowest = [NO_LIMIT; 2];
-        let [annotated, plain] = &mut narrowest;
-        for Entry { place, bridged, bandwidth, .. } in &self.entries {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the cast saturates
-            let bps = bandwidth.map_or(NO_LIMIT, |bps| bps as u32);
-            if place.choice() == VideoChoice::Annotated {
-                *annotated = bps.min(*annotated);
-            } else if *bridged {
-                *plain = bps.min(*plain);
-            }
-        }
-        narrowest
-    }
-
     /// Counts who needs what, and asks for what somebody waits for since the last look.
-    fn settle(&mut self, now: Instant, asks: &mut Asks) -> Demand {
+    fn settle(&mut self, now: Instant, full: f64, asks: &mut Asks) -> Demand {
+        self.sort(now, full, asks);
         let route = self.route;
         let mut demand = Demand::default();
         let mut wants_source = false;
@@ -434,7 +370,9 @@ impl State {
             demand.annotated += usize::from(place.choice() == VideoChoice::Annotated);
             let was_bridged = std::mem::replace(bridged, place.is_bridged(route, now));
             demand.plain += usize::from(*bridged);
-            asks.plain |= *bridged && !was_bridged && place.needs_idr();
+            if *bridged && !was_bridged && place.needs_idr() {
+                asks.ask(Bitstream::Plain, place.tier());
+            }
             wants_source |= place.wants_source();
         }
         if wants_source && route.can_be_asked && route.forwards {

@@ -2,8 +2,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::super::gop::{MAX_BYTES, MAX_FRAMES};
+use super::super::tiers::TIERS;
+use super::begin::{BEGIN_AGAIN_AFTER, BEGINNING, BEGINNINGS};
 use super::*;
-use crate::media::{FrameLedger, RtpTimestamp};
+use crate::media::{FrameLedger, IDR_INTERVAL, KeyframeRequest, RtpTimestamp};
 use crate::sink::Bitstream::{Annotated, Plain, Source};
 
 const FRAME: Duration = Duration::from_millis(33);
@@ -16,6 +18,7 @@ fn sized(bitstream: Bitstream, n: u32, idr: bool, bytes: usize) -> Arc<EncodedFr
     let rtp_timestamp = RtpTimestamp { output: n.wrapping_mul(3000), source: 0 };
     Arc::new(EncodedFrame {
         bitstream,
+        tier: 0,
         payloads: vec![Bytes::from(vec![1; bytes])],
         idr,
         frame_id: u64::from(n),
@@ -44,8 +47,8 @@ impl Bench {
             })
         };
         let requests = KeyframeRequests {
-            annotated: request(&asked[0]),
-            plain: request(&asked[1]),
+            annotated: [(); TIERS].map(|()| request(&asked[0])),
+            plain: [(); TIERS].map(|()| request(&asked[1])),
             source: source_can_be_asked.then(|| request(&asked[2])),
         };
         Self { fanout: Fanout::new(requests), asked, now: Instant::now() }
@@ -315,10 +318,96 @@ fn without_a_signal_and_without_forwarding_all_are_bridged() {
     assert_eq!(seen(&mut viewer), expected);
 }
 
+fn tiered(tier: usize, n: u32, idr: bool) -> Arc<EncodedFrame> {
+    let mut frame = Arc::into_inner(frame(Annotated, n, idr)).unwrap();
+    frame.tier = tier;
+    Arc::new(frame)
+}
+
+/// Lets time pass, with the links as they are.
+fn settle(bench: &mut Bench, links: &[(&ViewerFeed, f64)], long: Duration) {
+    let until = bench.now + long;
+    while bench.now < until {
+        bench.now += FRAME;
+        for (feed, bps) in links {
+            bench.fanout.0.set_bandwidth_at(feed.id, Some(*bps), bench.now);
+        }
+    }
+}
+
+#[test]
+fn a_viewer_of_a_narrow_link_goes_over_to_an_encode_of_its_own_at_an_idr() {
+    let mut bench = Bench::new(false);
+    bench.fanout.set_full(3_000_000);
+    let (mut wide, mut narrow) = (bench.watch(VideoChoice::Annotated), bench.watch(VideoChoice::Annotated));
+    bench.send(Annotated, 0, true);
+    assert_eq!((bench.fanout.watched(Annotated, 0), bench.fanout.narrowest(Annotated, 0)), (2, None));
+    let before = bench.asked()[0];
+    settle(&mut bench, &[(&wide, 5e6), (&narrow, 3e5)], Duration::from_millis(500));
+    assert_eq!((bench.fanout.watched(Annotated, 1), bench.fanout.narrowest(Annotated, 0)), (0, Some(300_000)));
+    settle(&mut bench, &[(&wide, 5e6), (&narrow, 3e5)], Duration::from_secs(1));
+    assert_eq!(bench.asked()[0], before + 1, "an IDR of the other encode");
+    assert_eq!([0, 1].map(|tier| bench.fanout.watched(Annotated, tier)), [2, 1], "both until it is there");
+    // The same picture by the other encode is of no use once it has it, and another IDR is asked for.
+    bench.send(Annotated, 1, false);
+    bench.fanout.send_at(&tiered(1, 1, true), bench.now);
+    assert_eq!(bench.asked()[0], before + 2);
+    bench.fanout.send_at(&tiered(1, 2, true), bench.now);
+    bench.send(Annotated, 2, false);
+    bench.fanout.send_at(&tiered(1, 3, false), bench.now);
+    bench.send(Annotated, 3, false);
+    let tiers =
+        |feed: &mut ViewerFeed| -> Vec<_> { drain(feed).iter().map(|frame| (frame.frame_id, frame.tier)).collect() };
+    assert_eq!(tiers(&mut narrow), [(0, 0), (1, 0), (2, 1), (3, 1)]);
+    assert_eq!(tiers(&mut wide), [(0, 0), (1, 0), (2, 0), (3, 0)]);
+    assert_eq!([0, 1].map(|tier| bench.fanout.watched(Annotated, tier)), [1, 1]);
+    assert_eq!(bench.fanout.narrowest(Annotated, 1), Some(300_000));
+    assert_eq!(bench.fanout.narrowest(Annotated, 0), Some(5_000_000));
+    drop(wide);
+    settle(&mut bench, &[(&narrow, 3e5)], Duration::from_millis(1500));
+    bench.send(Annotated, 4, true);
+    assert_eq!([0, 1].map(|tier| bench.fanout.watched(Annotated, tier)), [1, 0], "alone again, by the first");
+    assert_eq!(tiers(&mut narrow), [(4, 0)]);
+}
+
+#[test]
+fn an_original_that_a_link_does_not_carry_is_encoded_for_it_and_tried_again_later() {
+    let mut bench = Bench::new(false);
+    bench.fanout.set_full(1_000_000);
+    let mut viewer = bench.watch(VideoChoice::Original);
+    let mut play = |bench: &mut Bench, first: u32, count: u32, bps: f64| {
+        let mut seen = Vec::new();
+        for n in first..first + count {
+            bench.now += FRAME;
+            // 4 Mbit/s, an IDR a second.
+            bench.fanout.send_at(&sized(Source, n, n % 30 == 0, 16_500), bench.now);
+            bench.fanout.0.set_bandwidth_at(viewer.id, Some(bps), bench.now);
+            seen.extend(drain(&mut viewer).iter().map(|frame| (frame.bitstream, frame.frame_id)));
+        }
+        (seen, viewer.standing().sending())
+    };
+    let (seen, _) = play(&mut bench, 0, 120, 6e6);
+    assert_eq!((seen.len(), bench.plain()), (120, 0));
+    let (_, sending) = play(&mut bench, 120, 90, 5e5);
+    assert_eq!((bench.plain(), sending), (1, None), "bridged, and no encode has come yet");
+    bench.send(Plain, 209, true);
+    let (seen, _) = play(&mut bench, 210, 30, 5e5);
+    assert_eq!(seen, [(Plain, 209)], "the source's IDR is not for it");
+    bench.send(Plain, 240, true);
+    let (seen, sending) = play(&mut bench, 241, 1, 5e5);
+    let sending = sending.unwrap();
+    assert_eq!((seen, sending.video, sending.narrow), (vec![(Plain, 240)], "plain", true));
+    // More than the encode takes, for ten seconds.
+    let (seen, sending) = play(&mut bench, 242, 329, 2e6);
+    assert_eq!((bench.plain(), seen), (0, vec![(Source, 570)]), "the original again");
+    assert!(!sending.unwrap().narrow);
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Source { idr: bool },
-    Encode { plain: bool, idr: bool },
+    Encode { plain: bool, tier: usize, idr: bool },
+    Link { which: usize, bps: f64 },
     Watch { original: bool },
     Leave(usize),
     Complain(usize),
@@ -332,7 +421,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop::bool::weighted(0.2).prop_map(|idr| Step::Source { idr }),
-        6 => (any::<bool>(), prop::bool::weighted(0.3)).prop_map(|(plain, idr)| Step::Encode { plain, idr }),
+        9 => (any::<bool>(), 0..TIERS, prop::bool::weighted(0.3)).prop_map(|(plain, tier, idr)| Step::Encode { plain, tier, idr }),
+        2 => (0usize..8, 1e5..1e7f64).prop_map(|(which, bps)| Step::Link { which, bps }),
         1 => any::<bool>().prop_map(|original| Step::Watch { original }),
         1 => (0usize..8).prop_map(Step::Leave),
         2 => (0usize..8).prop_map(Step::Complain),
@@ -351,7 +441,7 @@ type Looking = (ViewerFeed, VideoChoice, Option<Arc<EncodedFrame>>, u32);
 /// all before it, but where the viewer asked for an IDR and begins again. `places` says which frame of its bitstream a frame is.
 fn decodable(
     viewer: &mut Looking,
-    places: &std::collections::HashMap<(Bitstream, u64), u64>,
+    places: &std::collections::HashMap<(Bitstream, usize, u64), u64>,
 ) -> Result<(), TestCaseError> {
     for frame in drain(&mut viewer.0) {
         let annotated = frame.bitstream == Annotated;
@@ -363,8 +453,9 @@ fn decodable(
             prop_assert!(frame.idr && viewer.3 > 0, "later than all before");
             viewer.3 -= 1;
         }
-        let place = |frame: &EncodedFrame| places[&(frame.bitstream, frame.frame_id)];
-        let follows = frame.bitstream == before.bitstream && place(&frame) == place(&before) + 1;
+        let place = |frame: &EncodedFrame| places[&(frame.bitstream, frame.tier, frame.frame_id)];
+        let same = (frame.bitstream, frame.tier) == (before.bitstream, before.tier);
+        let follows = same && place(&frame) == place(&before) + 1;
         prop_assert!(frame.idr || follows, "{:?} after {:?}", place(&frame), place(&before));
     }
     Ok(())
@@ -376,26 +467,32 @@ proptest! {
     #[test]
     fn every_viewers_sequence_is_decodable(can_be_asked in any::<bool>(), steps in prop::collection::vec(step(), 1..200)) {
         let mut bench = Bench::new(can_be_asked);
-        let mut viewers = Vec::new();
+        let mut viewers: Vec<Looking> = Vec::new();
         let mut places = std::collections::HashMap::new();
-        let (mut n, mut made, mut fresh, mut forwards) = (0u32, [0u64; 3], true, true);
+        let (mut n, mut made, mut fresh, mut forwards) = (0u32, [0u64; 1 + 2 * TIERS], true, true);
         for step in steps {
             match step {
                 Step::Source { idr } if forwards => {
                     n += 1;
                     made[0] += 1;
-                    places.insert((Source, u64::from(n)), made[0]);
+                    places.insert((Source, 0, u64::from(n)), made[0]);
                     bench.source(n, idr || std::mem::take(&mut fresh));
                 }
                 // The encode of a picture comes with or after the picture, and perhaps with later ones between.
-                Step::Encode { plain, idr } => {
-                    let (bitstream, which) = if plain { (Plain, 1) } else { (Annotated, 2) };
-                    if places.contains_key(&(bitstream, u64::from(n))) {
+                Step::Encode { plain, tier, idr } => {
+                    let (bitstream, which) = if plain { (Plain, 1 + tier) } else { (Annotated, 1 + TIERS + tier) };
+                    if places.contains_key(&(bitstream, tier, u64::from(n))) {
                         continue;
                     }
                     made[which] += 1;
-                    places.insert((bitstream, u64::from(n)), made[which]);
-                    bench.send(bitstream, n, idr || made[which] == 1);
+                    places.insert((bitstream, tier, u64::from(n)), made[which]);
+                    let mut encoded = Arc::into_inner(frame(bitstream, n, idr || made[which] == 1)).unwrap();
+                    encoded.tier = tier;
+                    bench.fanout.send_at(&Arc::new(encoded), bench.now);
+                }
+                Step::Link { which, bps } if which < viewers.len() => {
+                    let id = viewers[which].0.id;
+                    bench.fanout.0.set_bandwidth_at(id, Some(bps), bench.now);
                 }
                 Step::Watch { original } => {
                     let choice = if original { VideoChoice::Original } else { VideoChoice::Annotated };

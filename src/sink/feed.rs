@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::fanout::Shared;
 use super::frame::EncodedFrame;
+use super::place::Sending;
 use crate::media::KeyframeRequest;
 use crate::peer::Bandwidth;
 
@@ -69,6 +70,12 @@ impl ViewerFeed {
         }
     }
 
+    /// A handle that says what this viewer is sent.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing { id: self.id, home: self.home.clone() }
+    }
+
     /// A handle by which this viewer asks for an IDR.
     #[must_use]
     pub fn keyframe_request(&self) -> KeyframeRequest {
@@ -78,6 +85,21 @@ impl ViewerFeed {
                 home.complain(id, Instant::now());
             }
         })
+    }
+}
+
+/// Says what a viewer is sent.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    id: u64,
+    home: Weak<Shared>,
+}
+
+impl Standing {
+    /// What it is sent now; `None` before the first frame, and after the last.
+    #[must_use]
+    pub fn sending(&self) -> Option<Sending> {
+        self.home.upgrade()?.sending(self.id)
     }
 }
 

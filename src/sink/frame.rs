@@ -35,6 +35,8 @@ pub enum Bitstream {
 pub struct EncodedFrame {
     /// What it continues.
     pub bitstream: Bitstream,
+    /// Which of the encodes of this kind, the one for the widest links first; 0 for the source's own.
+    pub tier: usize,
     /// RTP payloads of the access unit, shared by all viewers.
     pub payloads: Vec<Bytes>,
     /// Decoding can start here.

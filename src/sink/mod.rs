@@ -4,6 +4,7 @@
 //! front of a datachannel. Does not belong here: what is encoded and drawn, who may watch, and when a session ends.
 
 mod channel;
+mod encodes;
 mod fanout;
 mod feed;
 mod frame;
@@ -11,11 +12,15 @@ mod gop;
 pub mod message;
 mod place;
 mod queue;
+mod tiers;
 mod viewer;
 
 pub use channel::serve_channel;
-pub use fanout::{Demand, Fanout, KeyframeRequests};
-pub use feed::ViewerFeed;
+pub use encodes::{Demand, KeyframeRequests};
+pub use fanout::Fanout;
+pub use feed::{Standing, ViewerFeed};
 pub use frame::{Bitstream, EncodedFrame, VideoChoice};
+pub use place::Sending;
 pub use queue::MessageQueue;
+pub use tiers::TIERS;
 pub use viewer::serve_viewer;

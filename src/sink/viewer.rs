@@ -83,6 +83,7 @@ mod tests {
     fn frame(output: u32) -> Arc<EncodedFrame> {
         Arc::new(EncodedFrame {
             bitstream: Bitstream::Annotated,
+            tier: 0,
             payloads: vec![],
             idr: false,
             frame_id: u64::from(output),

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use sightline::annotate;
 use sightline::media::{AccessUnit, Plane};
-use sightline::pipeline::SessionStatus;
+use sightline::pipeline::{SessionStatus, VideoChoice};
 
 use crate::client::{Client, Options, Screen, picture_number};
 use crate::fakes;
 use crate::relay::link::Conditions;
 use crate::server::{self, LIMIT, Server};
 use crate::squares::{CHROMA, Square, squares};
+use crate::watcher::{Broadcaster, Watcher};
 
 /// Narrower than the encode of 320×240 at 30 frames a second would like (some 570 kbit/s).
 const NARROW: u64 = 300_000;
@@ -171,5 +172,48 @@ async fn a_publisher_is_told_what_it_may_send_and_less_when_the_machine_has_too_
         }
     }
     assert!(!server.pipeline.limit_publisher("nobody", None));
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn viewers_of_unlike_links_get_encodes_of_their_own_and_only_while_they_are_there() {
+    let server = Server::start(server::Options::default()).await;
+    let mut publisher = Broadcaster::publish(&server, "scene", false).await.unwrap();
+    let playing = tokio::spawn(async move { publisher.play().await });
+    let watch = |down| Watcher::watch_over(&server, "scene", Some(VideoChoice::Annotated), down);
+    let mut wide = watch(Conditions::clean(2)).await.unwrap();
+    let narrow = watch(link(200_000)).await.unwrap();
+    let encodes = || server.stream().renditions.iter().map(|one| (one.tier, one.viewers)).collect::<Vec<_>>();
+    server::until("two encodes", || encodes() == [(0, 1), (1, 1)]).await;
+    // What the one gets is not what the other can.
+    server::until("the wide link's is at the full rate", || {
+        let bps =
+            |tier: usize| server.stream().renditions.iter().find(|one| one.tier == tier).map(|one| one.bitrate_bps);
+        bps(0).zip(bps(1)).is_some_and(|(wide, narrow)| wide > 2 * narrow)
+    })
+    .await;
+    wide.frames_so_far();
+    assert_eq!(wide.frames(30).await.len(), 30);
+    drop(narrow);
+    server::until("one encode", || encodes() == [(0, 1)]).await;
+    playing.abort();
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_viewer_of_the_original_whose_link_does_not_carry_it_gets_an_encode_and_its_status_says_so() {
+    let server = Server::start(server::Options::default()).await;
+    let mut publisher = Broadcaster::publish(&server, "scene", false).await.unwrap();
+    let playing = tokio::spawn(async move { publisher.play().await });
+    let original = Some(VideoChoice::Original);
+    let wide = Watcher::watch_over(&server, "scene", original, Conditions::clean(2)).await.unwrap();
+    let narrow = Watcher::watch_over(&server, "scene", original, link(200_000)).await.unwrap();
+    let of = |watcher: &Watcher| {
+        let session = server.pipeline.sessions().into_iter().find(|session| session.id == watcher.session);
+        session.map(|session| (session.sent, session.why_encoded.is_some()))
+    };
+    server::until("it is encoded for", || of(&narrow) == Some((Some("plain"), true))).await;
+    assert_eq!(of(&wide), Some((Some("original"), false)));
+    playing.abort();
     server.shutdown().await;
 }

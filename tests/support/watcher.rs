@@ -21,7 +21,7 @@ use super::server::{LIMIT, Server};
 pub struct Watcher {
     pub session: String,
     pub connection: Connection,
-    #[allow(dead_code)] // whose link is to change holds it
+    #[allow(dead_code)] // few look at it; all keep it
     pub relay: Option<Relay>,
     frames: mpsc::UnboundedReceiver<AccessUnit>,
     messages: mpsc::UnboundedReceiver<Value>,

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::streams::Place;
 use super::video::lock;
 use crate::peer::{Connection, NetworkStats};
-use crate::sink::{MessageQueue, VideoChoice};
+use crate::sink::{MessageQueue, Standing, VideoChoice};
 use crate::source::publisher::IngestCounters;
 
 pub(super) use run::Parts;
@@ -76,6 +76,11 @@ pub struct SessionStatus {
     pub role: Role,
     /// The video that it is sent; none for one that gets no video.
     pub video: Option<VideoChoice>,
+    /// The video that it is sent now: `original`, `annotated`, or `plain`, an encode of the original.
+    pub sent: Option<&'static str>,
+    /// Why one that watches the original is sent an encode of it, where its own link is the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why_encoded: Option<&'static str>,
     /// Where it is in its life.
     pub state: SessionState,
     /// When it began, as Unix time in milliseconds.
@@ -109,6 +114,9 @@ pub struct SessionStatus {
     pub messages_dropped: u64,
 }
 
+/// Why a viewer of the original is sent an encode.
+const TOO_NARROW: &str = "its link does not carry the original";
+
 /// A session as its registry sees it.
 pub(super) struct Session {
     pub(super) id: String,
@@ -126,6 +134,8 @@ pub(super) struct Session {
     state: AtomicU8,
     started: SystemTime,
     counters: IngestCounters,
+    /// Tells what it is sent.
+    standing: OnceLock<Standing>,
     /// What the publisher may send, in bits a second.
     publish_limit: watch::Sender<u32>,
     messages: Arc<MessageQueue>,
@@ -180,6 +190,7 @@ impl Session {
             state: AtomicU8::new(SessionState::Connecting as u8),
             started: SystemTime::now(),
             counters: IngestCounters::default(),
+            standing: OnceLock::new(),
             publish_limit: watch::Sender::new(publish_limit),
             messages: Arc::new(MessageQueue::new()),
             rates: Mutex::new(Rates { at: Instant::now(), bytes: (0, 0), bps: (0.0, 0.0) }),
@@ -209,11 +220,14 @@ impl Session {
     pub(super) fn status(&self) -> SessionStatus {
         let stats = self.connection.stats();
         let rates = *lock(&self.rates);
+        let sending = self.standing.get().and_then(Standing::sending);
         SessionStatus {
             id: self.id.clone(),
             stream: self.place.name().to_string(),
             role: self.role,
             video: self.video,
+            sent: sending.map(|sending| sending.video),
+            why_encoded: sending.filter(|sending| sending.narrow).map(|_| TOO_NARROW),
             state: self.state(),
             started_ms: self
                 .started

@@ -186,6 +186,8 @@ impl Session {
         let stream = Arc::clone(&self.place.stream);
         let feed = stream.watch(choice);
         out.on_keyframe_request(feed.keyframe_request());
+        // A session has one outgoing video.
+        let _ = self.standing.set(feed.standing());
         let name = Arc::clone(stream.name());
         let messages = Arc::clone(&self.messages);
         let serve = async move {

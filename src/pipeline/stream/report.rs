@@ -10,6 +10,7 @@ use crate::pipeline::overload::relief;
 use crate::pipeline::status::{GivesWay, PrivacyStatus, RenditionStatus, SamplingStatus, StageStatus, StreamStatus};
 use crate::pipeline::sub_stream::SubStream;
 use crate::pipeline::video::lock;
+use crate::sink::Bitstream;
 
 /// An encode that made no picture for this long is watched by nobody.
 const LATELY: Duration = Duration::from_secs(2);
@@ -81,7 +82,14 @@ impl Stream {
     /// The encodes that were of use lately.
     fn renditions(&self) -> Vec<RenditionStatus> {
         let renditions = *lock(&self.shared.renditions);
-        renditions.into_iter().flatten().filter(|rendition| rendition.used.elapsed() < LATELY).collect()
+        let kinds = renditions.into_iter().zip([Bitstream::Annotated, Bitstream::Plain]);
+        let all = kinds.flat_map(|(tiers, bitstream)| tiers.into_iter().flatten().map(move |one| (bitstream, one)));
+        let lately = all.filter(|(_, rendition)| rendition.used.elapsed() < LATELY);
+        let counted = lately.map(|(bitstream, rendition)| {
+            let viewers = self.shared.fanout.watched(bitstream, rendition.tier);
+            RenditionStatus { viewers, ..rendition }
+        });
+        counted.filter(|rendition| rendition.viewers > 0).collect()
     }
 
     /// The stages of its cascade.

@@ -41,7 +41,8 @@ impl Video {
         let annotated = demand.annotated > 0;
         let plain = demand.plain > 0;
         let Some(silence) = &mut self.silence else { return };
-        let somebody_waits = (annotated && self.annotated.has_to_begin(now)) || (plain && self.plain.has_to_begin(now));
+        let owes = |bitstream| self.encodes.has_to_begin(bitstream, &self.shared.fanout, now);
+        let somebody_waits = owes(Bitstream::Annotated) || owes(Bitstream::Plain);
         if !(annotated || plain) || (now < silence.due() && !somebody_waits) {
             return;
         }
@@ -61,13 +62,12 @@ impl Video {
         ledger.mark(Mark::Drawn);
         let source = (picture.width(), picture.height());
         let frame = Frame { id, rtp_timestamp, captured, picture, ledger };
-        if plain {
-            let picture = self.plain.fit(Arc::clone(&frame.picture));
-            self.send(Bitstream::Plain, Frame { picture, ..frame.clone() }, source, Chosen::default());
-        }
-        if annotated {
-            let picture = self.annotated.fit(Arc::clone(&frame.picture));
-            self.send(Bitstream::Annotated, Frame { picture, ..frame }, source, Chosen::default());
+        for bitstream in [Bitstream::Plain, Bitstream::Annotated] {
+            for tier in self.encodes.in_use(bitstream, &self.shared.fanout, now).into_iter().flatten() {
+                let Some(rendition) = self.encodes.get(bitstream, tier) else { continue };
+                let picture = rendition.fit(Arc::clone(&frame.picture));
+                self.send((bitstream, tier), Frame { picture, ..frame.clone() }, source, Chosen::default());
+            }
         }
     }
 }
