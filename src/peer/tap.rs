@@ -4,10 +4,6 @@
 //! Two places look. The datagrams are seen at the socket, where the time is the truest (RTP headers are not encrypted by
 //! SRTP, RFC 3711 §3.1). RTCP is seen decrypted, by an interceptor next to the wire.
 
-mod interceptor;
-
-pub(super) use interceptor::TapInterceptor;
-
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
