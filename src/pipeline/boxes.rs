@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::overload::DETECTION_STEPS;
 use super::shared::Shared;
 use crate::detect::follow::{Follower, View, Way};
 use crate::media::{Detection, Detections, Frame, I420Frame, Mark};
@@ -41,7 +42,9 @@ impl Boxes {
         let Some(follower) = &mut self.follower else {
             return (result.as_ref().map(|result| result.items.clone()).unwrap_or_default(), result);
         };
-        let late = now.saturating_duration_since(at) > LATE || shared.inbox.has_unit();
+        // When the detector has given all that it can, what following takes is better spent on its looks.
+        let spent = shared.give_way && shared.member.detection() >= DETECTION_STEPS;
+        let late = spent || now.saturating_duration_since(at) > LATE || shared.inbox.has_unit();
         let until = Some(if late { now } else { now + BUDGET });
         let view = View { frame_id: frame.id, at, picture: &frame.picture, until };
         let boxes = follower.boxes(&view, result.as_deref());

@@ -24,7 +24,7 @@ pub use ladder::Gives;
 pub use load::Load;
 
 pub(super) use giver::Giver;
-pub(super) use ladder::{Relief, relief};
+pub(super) use ladder::{DETECTION_STEPS, Relief, relief};
 pub(super) use load::Member;
 
 use meter::Meter;
