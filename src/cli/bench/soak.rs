@@ -1,6 +1,6 @@
 //! Sessions that come and go for a long time over a wire that loses datagrams: what grows, and what stays behind.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -23,9 +23,20 @@ const SEED: u64 = 20;
 /// How much the memory may grow after the warm-up.
 const GROWTH: f64 = 0.05;
 /// Memory is compared between the end and what comes after this part of the time.
-const WARM_UP: f64 = 0.4;
+const WARM_UP: f64 = 0.6;
 /// A stream outlives its publisher by ten seconds, a connection that broke is given up after as many.
 const SETTLE: Duration = Duration::from_secs(30);
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at_s, rss_mib, threads, files, tasks } = self;
+        write!(f, "{at_s:.0} s: {rss_mib:.1} MiB, {threads} threads, {files} files and sockets, ")?;
+        match tasks {
+            Some(tasks) => write!(f, "{tasks} tasks"),
+            None => f.write_str("tasks not told"),
+        }
+    }
+}
 
 /// What the server had at some time.
 #[derive(Clone, Debug, Serialize)]
@@ -133,7 +144,7 @@ pub async fn run(common: &Common, server: &Server, length: Duration) -> anyhow::
     let mut first = Tally::default();
     visit(common, 0, Duration::from_secs(4), &mut first).await;
     let before = settled(common, pid, start, None).await?;
-    eprintln!("with nobody there: {before:?}");
+    eprintln!("with nobody there: {before}");
 
     let (begin, mut samples) = (Instant::now(), Vec::new());
     let slots =
@@ -143,7 +154,7 @@ pub async fn run(common: &Common, server: &Server, length: Duration) -> anyhow::
             sleep(Duration::from_secs(1)).await;
             samples.push(sample(common, pid, start).await?);
             if samples.len() % 20 == 0 {
-                eprintln!("{:?}", samples.last());
+                samples.iter().next_back().inspect(|sample| eprintln!("{sample}"));
             }
         }
         Ok::<_, anyhow::Error>(())
