@@ -24,9 +24,7 @@ use sightline::config::{Config, DetectorOverrides};
 use sightline::decode::{Picture, VideoDecoder};
 use sightline::detect::{Detector, Model, Picture as Seen, Settings, Tracker};
 use sightline::encode::{Encoder, H264Encoder};
-use sightline::media::{
-    AccessUnit, DetectionTimes, Detections, FramePool, KeyframeRequest, RtpTimestamp, VIDEO_CLOCK_HZ, VideoCodec,
-};
+use sightline::media::{DetectionTimes, Detections, FramePool, KeyframeRequest, RtpTimestamp, VIDEO_CLOCK_HZ};
 use sightline::sink::message::DetectionsMessage;
 use sightline::source::file::H264File;
 
@@ -77,15 +75,7 @@ fn main() -> anyhow::Result<()> {
     let mut decoder = VideoDecoder::h264(FramePool::new(), KeyframeRequest::ignored())?;
     for unit in file.units() {
         let due = studio.epoch + unit.decode_time;
-        let unit = AccessUnit {
-            codec: VideoCodec::H264,
-            data: unit.data,
-            rtp_timestamp: unit.rtp_timestamp,
-            idr: unit.idr,
-            first_packet: due,
-            last_packet: due,
-            captured: None,
-        };
+        let unit = unit.arriving(due);
         let start = Instant::now();
         let decoded = decoder.decode(&unit);
         studio.tally.decode += start.elapsed();

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use sightline::annotate::colour;
 use sightline::decode::VideoDecoder;
 use sightline::encode::{self, Encoder, H264Encoder};
-use sightline::media::{AccessUnit, FramePool, I420Frame, KeyframeRequest, Plane, VideoCodec};
+use sightline::media::{FramePool, I420Frame, KeyframeRequest, Plane};
 use sightline::sink::message::{DetectionsMessage, ServerMessage};
 use sightline::source::file::H264File;
 
@@ -79,15 +79,7 @@ fn decoded(path: &Path) -> Vec<I420Frame> {
     let mut decoder = VideoDecoder::h264(FramePool::new(), KeyframeRequest::ignored()).unwrap();
     let now = Instant::now();
     let units = H264File::open(path).unwrap();
-    let units = units.units().map(|unit| AccessUnit {
-        codec: VideoCodec::H264,
-        data: unit.data,
-        rtp_timestamp: unit.rtp_timestamp,
-        idr: unit.idr,
-        first_packet: now,
-        last_packet: now,
-        captured: None,
-    });
+    let units = units.units().map(|unit| unit.arriving(now));
     let mut pictures: Vec<_> = units.filter_map(|unit| decoder.decode(&unit).unwrap()).map(|got| got.picture).collect();
     pictures.extend(std::iter::from_fn(|| decoder.flush()).map(|got| got.picture));
     pictures

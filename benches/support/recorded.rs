@@ -10,8 +10,7 @@ use sightline::decode::VideoDecoder;
 use sightline::detect::follow::{Follower, View, Way};
 use sightline::detect::{Config, DetectError, Model, Picture, Tracker};
 use sightline::media::{
-    AccessUnit, BBox, Detection, DetectionTimes, Detections, FramePool, I420Frame, KeyframeRequest, RtpTimestamp,
-    VideoCodec,
+    BBox, Detection, DetectionTimes, Detections, FramePool, I420Frame, KeyframeRequest, RtpTimestamp,
 };
 use sightline::source::file::H264File;
 
@@ -93,15 +92,7 @@ pub fn pictures(path: &Path, mut take: impl FnMut(u64, Duration, &Arc<I420Frame>
     };
     for unit in file.units() {
         let now = Instant::now();
-        let unit = AccessUnit {
-            codec: VideoCodec::H264,
-            data: unit.data,
-            rtp_timestamp: unit.rtp_timestamp,
-            idr: unit.idr,
-            first_packet: now,
-            last_packet: now,
-            captured: None,
-        };
+        let unit = unit.arriving(now);
         if let Some(picture) = decoder.decode(&unit).expect("an intact file") {
             shown(picture);
         }

@@ -10,9 +10,7 @@ use sightline::detect::sampling::{MotionMeter, Offer, Sampler};
 use sightline::detect::{
     self, Cascade, CascadeStage, Lane, LaneOptions, Model, Pools, RegionConfig, RegionSet, Sampling,
 };
-use sightline::media::{
-    AccessUnit, Detections, Frame, FrameLedger, FramePool, I420Frame, KeyframeRequest, RtpTimestamp, VideoCodec,
-};
+use sightline::media::{Detections, Frame, FrameLedger, FramePool, I420Frame, KeyframeRequest, RtpTimestamp};
 use sightline::source::file::H264File;
 
 use crate::fakes;
@@ -161,15 +159,7 @@ fn on_real_video_looks_are_saved_and_nobody_who_walks_by_is_missed() {
     let start = Instant::now();
     let (mut n, mut looks, mut present, mut missed) = (0u32, 0, 0, Vec::new());
     for unit in H264File::open(video).unwrap().units() {
-        let unit = AccessUnit {
-            codec: VideoCodec::H264,
-            data: unit.data,
-            rtp_timestamp: unit.rtp_timestamp,
-            idr: unit.idr,
-            first_packet: start,
-            last_packet: start,
-            captured: None,
-        };
+        let unit = unit.arriving(start);
         let Some(picture) = decoder.decode(&unit).unwrap() else { continue };
         let seen = Some(meter.look(&picture.picture));
         let at = start + Duration::from_millis(100) * n;

@@ -88,15 +88,7 @@ fn pictures(path: &Path, mut take: impl FnMut(&I420Frame) -> anyhow::Result<bool
     let mut decoder = VideoDecoder::h264(FramePool::new(), KeyframeRequest::ignored())?;
     for unit in file.units() {
         let now = Instant::now();
-        let unit = AccessUnit {
-            codec: VideoCodec::H264,
-            data: unit.data,
-            rtp_timestamp: unit.rtp_timestamp,
-            idr: unit.idr,
-            first_packet: now,
-            last_packet: now,
-            captured: None,
-        };
+        let unit = unit.arriving(now);
         if let Some(shown) = decoder.decode(&unit).with_context(|| path.display().to_string())?
             && !take(&shown.picture)?
         {

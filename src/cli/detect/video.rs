@@ -10,7 +10,7 @@ use sightline::annotate::Annotator;
 use sightline::decode::{Picture, VideoDecoder};
 use sightline::detect::{Detector, Found, ModelInfo, Picture as Seen, Settings, Tracker};
 use sightline::encode::{self, Encoder, H264Encoder};
-use sightline::media::{AccessUnit, FramePool, KeyframeRequest, VIDEO_CLOCK_HZ, VideoCodec};
+use sightline::media::{FramePool, KeyframeRequest, VIDEO_CLOCK_HZ};
 use sightline::source::file::H264File;
 
 use super::line;
@@ -72,15 +72,7 @@ pub fn look(look: Look<'_>, out: &mut impl Write) -> anyhow::Result<usize> {
     let (mut lost, mut why) = (0, None);
     for unit in file.units() {
         let due = reel.epoch + unit.decode_time;
-        let unit = AccessUnit {
-            codec: VideoCodec::H264,
-            data: unit.data,
-            rtp_timestamp: unit.rtp_timestamp,
-            idr: unit.idr,
-            first_packet: due,
-            last_packet: due,
-            captured: None,
-        };
+        let unit = unit.arriving(due);
         match decoder.decode(&unit) {
             Ok(Some(picture)) => reel.take(picture, out)?,
             Ok(None) => {}

@@ -13,7 +13,6 @@ use super::{Meter, computed};
 pub(in crate::pipeline) struct Giver {
     meter: Meter,
     ladder: Ladder,
-    relief: Relief,
     /// When the unit at hand came.
     arrived: Instant,
     /// What the thread had computed when it took the unit.
@@ -31,7 +30,6 @@ impl Giver {
         Self {
             meter: Meter::default(),
             ladder: Ladder::new(),
-            relief: relief(0),
             arrived: Instant::now(),
             computed: Duration::ZERO,
             offered: None,
@@ -67,7 +65,8 @@ impl Giver {
             self.encode -= self.encode / 4;
             return Err(DropReason::Late);
         }
-        if self.relief.every > 1 && !begins && !self.frames.is_multiple_of(self.relief.every.into()) {
+        let every = self.relief().every;
+        if every > 1 && !begins && !self.frames.is_multiple_of(every.into()) {
             return Err(DropReason::Overload);
         }
         Ok(())
@@ -75,7 +74,7 @@ impl Giver {
 
     /// What is done less of.
     pub(in crate::pipeline) fn relief(&self) -> Relief {
-        self.relief
+        relief(self.ladder.step())
     }
 
     /// A frame was drawn on and encoded since `begun`.
@@ -95,10 +94,9 @@ impl Giver {
         if step == before {
             return;
         }
-        self.relief = relief(step);
         shared.member.stand(step, window.full);
         shared.step.store(step, Ordering::Relaxed);
         shared.metrics.gives_way(step);
-        tracing::debug!(stream = %shared.name, step, gives = ?self.relief.gives, "giving way");
+        tracing::debug!(stream = %shared.name, step, gives = ?self.relief().gives, "giving way");
     }
 }

@@ -71,15 +71,7 @@ impl LoopedFile {
         let round_ticks = self.file.duration().as_nanos() * u128::from(VIDEO_CLOCK_HZ) / 1_000_000_000;
         #[allow(clippy::cast_possible_truncation)] // RTP timestamps wrap
         let before = (round_ticks * u128::from(self.round)) as u32;
-        Item::Unit(AccessUnit {
-            codec: VideoCodec::H264,
-            data: unit.data,
-            rtp_timestamp: before.wrapping_add(unit.rtp_timestamp),
-            idr: unit.idr,
-            first_packet: now,
-            last_packet: now,
-            captured: None,
-        })
+        Item::Unit(AccessUnit { rtp_timestamp: before.wrapping_add(unit.rtp_timestamp), ..unit.arriving(now) })
     }
 }
 

@@ -9,13 +9,13 @@ use std::fs;
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
 use super::error::SourceError;
 use super::nal::{self, PPS, SPS};
-use crate::media::VIDEO_CLOCK_HZ;
+use crate::media::{AccessUnit, VIDEO_CLOCK_HZ, VideoCodec};
 
 /// A larger file is refused: it is held in memory.
 const MAX_FILE_BYTES: u64 = 2 << 30;
@@ -31,6 +31,22 @@ pub struct FileUnit {
     pub decode_time: Duration,
     /// Whether decoding can start here.
     pub idr: bool,
+}
+
+impl FileUnit {
+    /// The unit as one that arrives whole at `at`.
+    #[must_use]
+    pub fn arriving(self, at: Instant) -> AccessUnit {
+        AccessUnit {
+            codec: VideoCodec::H264,
+            data: self.data,
+            rtp_timestamp: self.rtp_timestamp,
+            idr: self.idr,
+            first_packet: at,
+            last_packet: at,
+            captured: None,
+        }
+    }
 }
 
 /// A file of H.264 video, read whole and cut into access units.
