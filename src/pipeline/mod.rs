@@ -15,6 +15,7 @@ mod inbox;
 mod ingress;
 mod ladder;
 mod latency;
+mod memory;
 mod metrics;
 mod models;
 mod names;

@@ -80,6 +80,7 @@ impl Stream {
                         shared.failure.store(Some(Arc::new("an internal fault ended the stream".to_owned())));
                         shared.inbox.close();
                     }
+                    super::memory::give_back();
                 }
             })
             .map_err(PipelineError::Thread)?;

@@ -1,0 +1,46 @@
+//! What a stream had of memory goes back to the system when it ends.
+//!
+//! Codecs take some 20 MiB for each stream in many pieces, on threads that come and go. glibc gives each thread one of up to
+//! eight arenas per core, and gives the system back only what is at an arena's end, so that a server whose sessions come and go
+//! grows for hours until every arena has had its largest session.
+
+use std::sync::{Mutex, PoisonError};
+
+/// Gives the system back what no part of the process uses, wherever it lies. Takes some milliseconds, and an allocation beside it
+/// may wait for as long: for the end of a stream.
+pub(super) fn give_back() {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim(3) takes the number of bytes that stay at the end of the heap, may be called by any thread at any time,
+    // and touches nothing that is allocated.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    use super::*;
+
+    /// Of the process, in bytes.
+    fn resident() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
+    #[test]
+    fn what_lies_below_something_that_is_kept_goes_back_too() {
+        // Pieces below the size that the allocator asks the system for by itself, and one above them that stays.
+        let pieces: Vec<Vec<u8>> = (0..640).map(|_| vec![1; 100_000]).collect();
+        let kept = vec![1u8; 100_000];
+        drop(pieces);
+        let before = resident();
+        give_back();
+        let after = resident();
+        // Other tests of the process may allocate beside this one.
+        assert!(after + 40_000_000 < before, "{before} bytes before, {after} after");
+        assert_eq!(kept.len(), 100_000);
+    }
+}
