@@ -1,5 +1,6 @@
 //! One stream's way through the pool: its newest frame, its settings, its tracker, its counts.
 
+mod answers;
 mod rules;
 mod work;
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use self::answers::Answers;
 use self::rules::Rules;
 use self::work::Work;
 use super::pool::Shared;
@@ -104,7 +106,9 @@ impl Lane {
             self.state.passed_over.fetch_add(1, Ordering::Relaxed);
             return false;
         };
-        let displaced = self.state.waiting.put(Waiting { frame, offered: Instant::now(), still });
+        let now = Instant::now();
+        self.state.answers.asked(now);
+        let displaced = self.state.waiting.put(Waiting { frame, offered: now, still });
         if displaced.is_some() {
             self.state.skipped.fetch_add(1, Ordering::Relaxed);
         }
@@ -162,6 +166,19 @@ impl Lane {
         self.state.counters()
     }
 
+    /// Whether the stream waits for its results for longer than `every` because the detector's threads get no core, where a look
+    /// `every` so often for each stream would be possible.
+    #[must_use]
+    pub fn starves(&self, every: Duration) -> bool {
+        self.state.answers.take(Instant::now()) > every && self.shared.lacks(every)
+    }
+
+    /// Whether the detector's threads get less of the cores than they could use to look `every` so often for each stream.
+    #[must_use]
+    pub fn lacks_cores(&self, every: Duration) -> bool {
+        self.shared.lacks(every)
+    }
+
     /// The stream's name.
     #[must_use]
     pub fn stream(&self) -> &Arc<str> {
@@ -202,6 +219,7 @@ pub(super) struct LaneState {
     zone: ArcSwapOption<Zone>,
     rules: Rules,
     waiting: Slot<Waiting>,
+    answers: Answers,
     on_result: Mutex<Option<Arc<OnResult>>>,
     /// Of a model that keeps the state of one stream. A worker takes it out for as long as it looks.
     detector: Mutex<Option<Box<dyn Detector>>>,
@@ -261,6 +279,7 @@ impl LaneState {
             zone: ArcSwapOption::new(options.zone.map(Arc::new)),
             rules,
             waiting: Slot::new(),
+            answers: Answers::default(),
             on_result: Mutex::new(Some(on_result)),
             detector: Mutex::default(),
             work: Mutex::default(),
@@ -288,7 +307,9 @@ impl LaneState {
     /// The model will not come.
     pub(super) fn fail(&self, reason: &str) {
         self.model.store(Arc::new(LaneModel::Failed(reason.into())));
-        if self.waiting.take().is_some() {
+        let waited = self.waiting.take().is_some();
+        self.answers.answered(Instant::now(), false);
+        if waited {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -323,6 +344,7 @@ impl LaneState {
     pub(super) fn give_up(&self, turn: u64, error: &DetectError) {
         if self.turn.compare_exchange(turn, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.failed.fetch_add(1, Ordering::Relaxed);
+            self.answers.answered(Instant::now(), !self.waiting.is_empty());
             lock(&self.work).log(&self.stream, error);
         }
     }
@@ -347,6 +369,7 @@ impl LaneState {
         let Taken { frame, offered, still, since, settings, wider } = taken;
         // Given up meanwhile: another worker may be serving the lane.
         self.turn.compare_exchange(turn, 0, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        self.answers.answered(Instant::now(), !self.waiting.is_empty());
         let mut work = lock(&self.work);
         let found = match found {
             Ok(found) => found,

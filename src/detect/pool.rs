@@ -6,6 +6,7 @@
 //! for. It waits for none.
 
 mod look;
+mod strain;
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use self::strain::Strain;
 use super::DetectError;
 use super::lane::{LaneState, lock};
 use super::loaded::Loaded;
@@ -83,6 +85,7 @@ pub(super) struct Shared {
     replaced: AtomicU64,
     busy_ns: AtomicU64,
     last: Mutex<Option<DetectionTimes>>,
+    strain: Strain,
 }
 
 impl Shared {
@@ -104,6 +107,7 @@ impl Shared {
             replaced: AtomicU64::new(0),
             busy_ns: AtomicU64::new(0),
             last: Mutex::new(None),
+            strain: Strain::default(),
         });
         let started = shared.start_threads();
         if started.is_err() {
@@ -232,6 +236,12 @@ impl Shared {
         drop(seat);
     }
 
+    /// Whether its threads lack cores to look `every` so often for each lane.
+    pub(super) fn lacks(&self, every: Duration) -> bool {
+        let lanes = lock(&self.queue).turns.len();
+        self.strain.lacks(lanes, self.workers, every)
+    }
+
     pub(super) fn stats(&self) -> PoolStats {
         PoolStats {
             workers: self.workers,
@@ -277,7 +287,7 @@ impl Shared {
     fn work(&self, worker: usize) -> Fate {
         while let Some(job) = self.next(worker) {
             self.working.fetch_add(1, Ordering::Relaxed);
-            let started = Instant::now();
+            let (started, waited) = (Instant::now(), strain::waited());
             let taken: Vec<_> =
                 job.turns.iter().filter_map(|(turn, lane)| Some((*turn, lane, lane.take(turn.number)?))).collect();
             let frames: Vec<_> = taken.iter().map(|(_, lane, taken)| (*lane, taken)).collect();
@@ -294,6 +304,8 @@ impl Shared {
             }
             let took = started.elapsed();
             self.busy_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            let waited = strain::waited().saturating_sub(waited);
+            self.strain.note(took, waited, looked, started + took);
             self.working.fetch_sub(1, Ordering::Relaxed);
             if fate == Fate::GivenUp {
                 // Another has this one's place.

@@ -24,6 +24,12 @@ impl<T> Slot<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(value)
     }
 
+    /// Whether no value waits, now.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Takes the value out.
     pub fn take(&self) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -39,7 +45,9 @@ mod tests {
         let slot = Slot::new();
         assert_eq!(slot.put(1), None);
         assert_eq!(slot.put(2), Some(1));
+        assert!(!slot.is_empty());
         assert_eq!(slot.take(), Some(2));
+        assert!(slot.is_empty());
         assert_eq!(slot.take(), None);
     }
 }

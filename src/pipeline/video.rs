@@ -105,7 +105,7 @@ impl Video {
                 Event::Unit(named) => {
                     self.giver.begin(named.unit.last_packet);
                     let goes_on = self.take_unit(&named);
-                    self.giver.end(&shared);
+                    self.giver.end(&shared, &self.lane.load());
                     goes_on
                 }
                 Event::Epoch => {

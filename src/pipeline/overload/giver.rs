@@ -5,14 +5,18 @@ use std::time::{Duration, Instant};
 
 use super::super::metrics::DropReason;
 use super::super::shared::Shared;
-use super::ladder::{DETECTION_STEPS, Ladder, Relief, relief};
+use super::ladder::{DETECTION_STEPS, FLOOR, Ladder, Relief, relief};
+use super::meter::Verdict;
 use super::{Meter, computed};
+use crate::detect::Lane;
 
 /// The frame at hand, and how the ones before it fared.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Giver {
     meter: Meter,
     ladder: Ladder,
+    /// How many streams had left when the ladder was last told.
+    left: u64,
     /// When the unit at hand came.
     arrived: Instant,
     /// What the thread had computed when it took the unit.
@@ -30,6 +34,7 @@ impl Giver {
         Self {
             meter: Meter::default(),
             ladder: Ladder::new(),
+            left: 0,
             arrived: Instant::now(),
             computed: Duration::ZERO,
             offered: None,
@@ -83,14 +88,26 @@ impl Giver {
         self.encode = if self.encode.is_zero() { took } else { (self.encode * 3 + took) / 4 };
     }
 
-    /// The thread is done with the unit.
-    pub(in crate::pipeline) fn end(&mut self, shared: &Shared) {
+    /// The thread is done with the unit. `lane`: where the stream is looked at.
+    pub(in crate::pipeline) fn end(&mut self, shared: &Shared, lane: &Lane) {
         let now = Instant::now();
         let computed = computed().saturating_sub(self.computed);
         let wait = now.saturating_duration_since(self.arrived).saturating_sub(computed);
         let Some(window) = self.meter.note(wait, computed, now).filter(|_| shared.give_way) else { return };
         let before = self.ladder.step();
-        let step = self.ladder.take(window.verdict, shared.member.most(window.full));
+        let verdict = window.verdict;
+        let verdict = if verdict.is_good() && lane.starves(FLOOR) {
+            Verdict::Hungry
+        } else if verdict == Verdict::Calm && before > DETECTION_STEPS && lane.lacks_cores(FLOOR) {
+            Verdict::Fair
+        } else {
+            verdict
+        };
+        let left = shared.member.left();
+        if std::mem::replace(&mut self.left, left) != left {
+            self.ladder.forget();
+        }
+        let step = self.ladder.take(verdict, shared.member.most(window.full), || shared.member.may_step_back(now));
         if step == before {
             return;
         }

@@ -1,12 +1,17 @@
 //! Where all streams of a server stand: the detector's cadence for all, and whether a new session may come.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use metrics::gauge;
 
 use super::ladder::{DETECTION_STEPS, LAST_STEPS};
+
+/// In this time one of so many streams at most takes a step back: if all did at once, each would find that it was too much.
+const TURN: Duration = Duration::from_millis(500);
+const SHARE: usize = 3;
 
 /// The load on a server, as its streams feel it.
 #[derive(Debug, Default)]
@@ -22,6 +27,10 @@ pub struct Load {
 struct Standings {
     next: u64,
     steps: HashMap<u64, Standing>,
+    /// When streams took their last steps back.
+    back: VecDeque<Instant>,
+    /// How many streams have left.
+    left: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,6 +100,23 @@ impl Member {
         self.load.settle(&standings);
     }
 
+    /// Whether the stream may take a step back now; if so, it does.
+    pub(in crate::pipeline) fn may_step_back(&self, now: Instant) -> bool {
+        let mut standings = self.load.lock();
+        let Standings { steps, back, .. } = &mut *standings;
+        back.retain(|at| now.saturating_duration_since(*at) < TURN);
+        let may = back.len() < steps.len().div_ceil(SHARE);
+        if may {
+            back.push_back(now);
+        }
+        may
+    }
+
+    /// How many streams have left the server so far: when one has, there is room.
+    pub(in crate::pipeline) fn left(&self) -> u64 {
+        self.load.lock().left
+    }
+
     /// How far the detector has given way for all: 0 to [`DETECTION_STEPS`].
     pub(in crate::pipeline) fn detection(&self) -> u8 {
         self.load.detection.load(Ordering::Relaxed)
@@ -106,6 +132,7 @@ impl Drop for Member {
     fn drop(&mut self) {
         let mut standings = self.load.lock();
         standings.steps.remove(&self.id);
+        standings.left += 1;
         self.load.settle(&standings);
     }
 }
@@ -128,6 +155,17 @@ mod tests {
         assert_eq!((other.detection(), other.most(false)), (DETECTION_STEPS, u8::MAX));
         drop(one);
         assert_eq!(other.detection(), 0);
+    }
+
+    #[test]
+    fn one_stream_in_three_takes_a_step_back_at_a_time() {
+        let load = Load::new();
+        let members: Vec<_> = (0..7).map(|_| load.join()).collect();
+        let now = Instant::now();
+        let may = |now: Instant| members.iter().filter(|member| member.may_step_back(now)).count();
+        assert_eq!((may(now), may(now + TURN / 2), may(now + TURN)), (3, 0, 3));
+        assert!(load.join().may_step_back(now + 2 * TURN));
+        assert_eq!(members[0].left(), 1);
     }
 
     #[test]

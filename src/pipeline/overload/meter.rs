@@ -32,6 +32,15 @@ pub(in crate::pipeline) enum Verdict {
     Fair,
     /// They hardly waited.
     Calm,
+    /// They did not wait for too long, but the detector does not get the time to look at them as often as it should at the least.
+    Hungry,
+}
+
+impl Verdict {
+    /// Whether no frame waited for too long.
+    pub(super) fn is_good(self) -> bool {
+        matches!(self, Self::Fair | Self::Calm)
+    }
 }
 
 /// One window.
