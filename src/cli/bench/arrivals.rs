@@ -15,6 +15,8 @@ pub struct Whole {
     pub first: Instant,
     /// When the last one did.
     pub last: Instant,
+    /// Of the payloads.
+    pub bytes: usize,
 }
 
 /// A frame of which some packets came.
@@ -24,6 +26,7 @@ struct Open {
     first: Instant,
     last: Instant,
     packets: u16,
+    bytes: usize,
     /// The least sequence number seen.
     begin: u16,
     /// That of the packet with the marker.
@@ -60,8 +63,8 @@ impl Default for Arrivals {
 }
 
 impl Arrivals {
-    /// A packet came.
-    pub fn push(&mut self, sequence_number: u16, rtp_timestamp: u32, marker: bool, at: Instant) {
+    /// A packet with so many bytes of payload came.
+    pub fn push(&mut self, sequence_number: u16, rtp_timestamp: u32, marker: bool, bytes: usize, at: Instant) {
         if !self.note(sequence_number) {
             return;
         }
@@ -71,11 +74,12 @@ impl Arrivals {
                 self.open.pop_front();
             }
             let begin = sequence_number;
-            self.open.push_back(Open { rtp_timestamp, first: at, last: at, packets: 0, begin, end: None });
+            self.open.push_back(Open { rtp_timestamp, first: at, last: at, packets: 0, bytes: 0, begin, end: None });
             self.open.len() - 1
         });
         let Some(frame) = self.open.get_mut(place) else { return };
         frame.packets += 1;
+        frame.bytes += bytes;
         frame.first = frame.first.min(at);
         frame.last = frame.last.max(at);
         if is_before(sequence_number, frame.begin) {
@@ -131,8 +135,8 @@ impl Arrivals {
         // The stream's first frame has none before it.
         let begins = self.whole.is_empty() || self.ends.contains(&frame.begin.wrapping_sub(1));
         if begins && end.wrapping_sub(frame.begin).wrapping_add(1) == frame.packets {
-            let Open { rtp_timestamp, first, last, .. } = *frame;
-            self.whole.push(Whole { rtp_timestamp, first, last });
+            let Open { rtp_timestamp, first, last, bytes, .. } = *frame;
+            self.whole.push(Whole { rtp_timestamp, first, last, bytes });
             self.open.remove(place);
         }
     }
@@ -172,7 +176,7 @@ mod tests {
     fn came(packets: &[(u16, u32, bool)]) -> Arrivals {
         let (mut arrivals, start) = (Arrivals::default(), Instant::now());
         for (n, &(sequence_number, timestamp, marker)) in packets.iter().enumerate() {
-            arrivals.push(sequence_number, timestamp, marker, start + Duration::from_millis(n as u64));
+            arrivals.push(sequence_number, timestamp, marker, 1000, start + Duration::from_millis(n as u64));
         }
         arrivals
     }
@@ -188,6 +192,7 @@ mod tests {
         let arrivals = came(&sent);
         assert_eq!(arrivals.whole.last().map(|whole| whole.rtp_timestamp), Some(6000));
         assert_eq!(arrivals.whole[3].last - arrivals.whole[3].first, Duration::from_millis(3));
+        assert_eq!(arrivals.whole.iter().map(|whole| whole.bytes).collect::<Vec<_>>(), [2000, 3000, 1000, 3000]);
         assert_eq!(arrivals.lost(), 0);
     }
 

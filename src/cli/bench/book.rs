@@ -1,6 +1,6 @@
 //! What one session has sent and what came back, and how the two are joined.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -32,6 +32,8 @@ pub struct Stamp {
     pub rtp_timestamp: u32,
     /// `None`: it was decoded and could not be read.
     pub number: Option<u16>,
+    /// Of the picture, in pixels.
+    pub size: (usize, usize),
 }
 
 /// Everything about one session.
@@ -72,6 +74,10 @@ pub struct SessionResult {
     pub fps: f64,
     /// `detections` messages, a second.
     pub detections: f64,
+    /// Payload of the whole frames back, in kbit a second.
+    pub back_kbps: f64,
+    /// The smallest of the pictures back that were decoded, in pixels.
+    pub smallest: Option<(usize, usize)>,
     /// The share of frames sent that did not come back.
     pub missing: f64,
     /// Packets of the way back that never came.
@@ -128,6 +134,10 @@ impl Book {
         let sent = count(&mut self.sent.iter().map(|frame| frame.left));
         let returned = pairs.iter().filter(|(left, _)| within(*left)).count() as f64;
         let fps = count(&mut self.back.whole.iter().map(|whole| whole.last)) / seconds;
+        let measured = || self.back.whole.iter().filter(|whole| within(whole.last));
+        let bytes: usize = measured().map(|whole| whole.bytes).sum();
+        let timestamps: HashSet<u32> = measured().map(|whole| whole.rtp_timestamp).collect();
+        let seen = self.stamps.iter().filter(|stamp| timestamps.contains(&stamp.rtp_timestamp));
         // Without timestamps to join by, only numbers can be compared.
         let missing = match join {
             Join::Timestamp => 1.0 - returned / sent.max(1.0),
@@ -137,6 +147,8 @@ impl Book {
         let result = SessionResult {
             fps: rounded(fps),
             detections: rounded(count(&mut self.detections.iter().copied()) / seconds),
+            back_kbps: rounded(bytes as f64 * 8.0 / seconds / 1000.0),
+            smallest: seen.map(|stamp| stamp.size).min_by_key(|(width, height)| width * height),
             missing: rounded(missing.clamp(0.0, 1.0)),
             packets_lost: self.back.lost(),
             server_added_ms: Quantiles::of(samples.added.iter().copied()),
@@ -213,11 +225,12 @@ mod tests {
             book.sent.push(SentFrame { rtp_timestamp, number, due: left, left });
             let changed = change(rtp_timestamp);
             let back = left + Duration::from_millis(5);
-            book.back.push((2 * n) as u16, changed, false, back);
-            book.back.push((2 * n + 1) as u16, changed, true, back + Duration::from_millis(1));
+            book.back.push((2 * n) as u16, changed, false, 1000, back);
+            book.back.push((2 * n + 1) as u16, changed, true, 250, back + Duration::from_millis(1));
             if n % 5 == 0 {
                 let number = if misread(n) { (number + 7) % 150 } else { number };
-                book.stamps.push(Stamp { rtp_timestamp: changed, number: Some(number) });
+                let size = if n == 200 { (320, 240) } else { (640, 480) };
+                book.stamps.push(Stamp { rtp_timestamp: changed, number: Some(number), size });
             }
         }
         (book, start)
@@ -230,6 +243,9 @@ mod tests {
             let (result, samples) = book.result(start, start + Duration::from_secs(5));
             assert_eq!((result.join, result.stamps), (Join::Timestamp, [59, 1, 0]));
             assert_eq!(samples.end_to_end.len(), 150);
+            assert!((result.back_kbps - 300.0).abs() < 3.0 && result.smallest == Some((640, 480)), "{result:?}");
+            let later = book.result(start + Duration::from_secs(5), start + Duration::from_secs(10)).0;
+            assert_eq!(later.smallest, Some((320, 240)));
             let (whole, first) = (result.end_to_end_ms.unwrap(), result.turnaround_ms.unwrap());
             assert_eq!((whole.p50, whole.max, first.p99), (6.0, 6.0, 5.0));
             assert!((result.fps - 30.0).abs() < 0.3 && result.missing < 1e-9, "{result:?}");

@@ -159,6 +159,8 @@ fn steps_table(report: &Report, done: &[&Step]) -> String {
         "p95",
         "p99",
         "max",
+        "back kbit/s",
+        "smallest picture",
         "server CPU %",
         "each",
         "generator CPU %",
@@ -182,6 +184,8 @@ fn steps_table(report: &Report, done: &[&Step]) -> String {
         cells.extend(four(step.end_to_end_ms));
         let cpu = step.server_cpu.as_ref().map(|cpu| cpu.total);
         cells.extend([
+            number(step.back_kbps()),
+            step.smallest(),
             number(cpu),
             number(cpu.map(|cpu| cpu / step.sessions.max(1) as f64)),
             number(step.generator_cpu.as_ref().map(|cpu| cpu.total)),

@@ -106,6 +106,18 @@ impl Step {
         self.each.iter().map(figure).fold(f64::NAN, f64::min)
     }
 
+    /// What the middle session got back, in kbit a second.
+    pub fn back_kbps(&self) -> Option<f64> {
+        Quantiles::of(self.each.iter().map(|session| session.back_kbps)).map(|all| all.p50)
+    }
+
+    /// The smallest picture that came back, as it is written; of those that were decoded.
+    pub fn smallest(&self) -> String {
+        let smallest =
+            self.each.iter().filter_map(|session| session.smallest).min_by_key(|(width, height)| width * height);
+        smallest.map_or_else(|| "–".to_owned(), |(width, height)| format!("{width}×{height}"))
+    }
+
     /// The greatest of a figure over the sessions.
     pub fn most(&self, figure: impl Fn(&SessionResult) -> f64) -> f64 {
         self.each.iter().map(figure).fold(f64::NAN, f64::max)

@@ -165,17 +165,22 @@ impl Report {
             writeln!(out, " {} {worst:>10.1}   {}", four(step.added(), 9), four(step.end_to_end_ms, 7))?;
         }
         writeln!(out, "\n{}", self.what_added_is())?;
-        writeln!(out, "fps, det/s and missing are those of the session that has least (most).\n")?;
         writeln!(
             out,
-            "sessions  server CPU  each  generator CPU  each  memory MiB  connect ms  the server's CPU by thread"
+            "fps, det/s and missing are those of the session that has least (most); back is what the middle one gets, smallest the least picture.\n"
+        )?;
+        writeln!(
+            out,
+            "sessions  back kbit/s  smallest  server CPU  each  generator CPU  each  memory MiB  connect ms  the server's CPU by thread"
         )?;
         for step in self.steps.iter().filter(|step| step.failed.is_none()) {
             let each = |total: f64| total / step.sessions.max(1) as f64;
             let (server, own) = (step.server_cpu.as_ref(), step.generator_cpu.as_ref());
             let (server_total, own_total) =
                 (server.map_or(f64::NAN, |cpu| cpu.total), own.map_or(f64::NAN, |cpu| cpu.total));
-            write!(out, "{:>8} {server_total:>10.1}% {:>4.1}%", step.sessions, each(server_total))?;
+            let back = step.back_kbps().unwrap_or(f64::NAN);
+            write!(out, "{:>8} {back:>12.0} {:>9}", step.sessions, step.smallest())?;
+            write!(out, " {server_total:>10.1}% {:>4.1}%", each(server_total))?;
             write!(out, " {own_total:>13.1}% {:>4.1}%", each(own_total))?;
             write!(out, " {:>11.0} {:>11.0}", step.server_rss_mib.unwrap_or(f64::NAN), step.connect_ms[0])?;
             let threads = server.into_iter().flat_map(|cpu| &cpu.threads).filter(|(_, cpu)| **cpu >= 0.5);

@@ -51,7 +51,8 @@ fn run(work: &Receiver<Work>) {
                     .or_insert_with(|| VideoDecoder::new(FramePool::new(), KeyframeRequest::ignored()));
                 if let Ok(Some(shown)) = decoder.decode(&unit) {
                     let number = stamp::read(&shown.picture);
-                    book.lock().stamps.push(Stamp { rtp_timestamp: shown.rtp_timestamp, number });
+                    let size = (shown.picture.width(), shown.picture.height());
+                    book.lock().stamps.push(Stamp { rtp_timestamp: shown.rtp_timestamp, number, size });
                 }
             }
         }

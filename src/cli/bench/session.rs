@@ -254,7 +254,13 @@ async fn read_video(mut video: VideoIn, book: Shared, decode: Option<(Stretch, u
     let begin = first.arrived;
     let (mut next, mut packet) = (Some(begin), first);
     loop {
-        book.lock().back.push(packet.sequence_number, packet.timestamp, packet.marker, packet.arrived);
+        book.lock().back.push(
+            packet.sequence_number,
+            packet.timestamp,
+            packet.marker,
+            packet.payload.len(),
+            packet.arrived,
+        );
         if let Some((stretch, number)) = &decode {
             let now = packet.arrived;
             if next.is_some_and(|next| now >= next) {
