@@ -14,6 +14,9 @@ use crate::encode::Config;
 use crate::media::{I420Frame, KeyframeGate, KeyframeRequest};
 use crate::sink::{Bitstream, Fanout, TIERS};
 
+/// What a browser's camera gives when nothing else is asked of it, and what ours is asked for.
+const USUAL: (usize, usize) = (640, 480);
+
 /// Tiers of one kind of picture, in the order in which they are encoded.
 pub(super) type Tiers = [Option<usize>; TIERS];
 
@@ -63,6 +66,13 @@ impl Encodes {
             annotated: of(Bitstream::Annotated, &gates.annotated),
             plain: of(Bitstream::Plain, &gates.plain),
             config: config.clone(),
+        }
+    }
+
+    /// Makes ready the encode that a publisher gets back first.
+    pub(super) fn prewarm(&mut self) {
+        if let Some(first) = self.annotated.first_mut() {
+            first.prewarm(USUAL);
         }
     }
 

@@ -64,6 +64,15 @@ impl Rendition {
         }
     }
 
+    /// Makes the encoder ready for pictures of a size before the first one comes. Where that has another size nothing is gained.
+    pub(super) fn prewarm(&mut self, (width, height): (usize, usize)) {
+        let encoder = self.encoder.get_or_insert_with(|| Box::new(H264Encoder::new(self.config.clone())));
+        if let Err(error) = encoder.prewarm(width, height) {
+            tracing::debug!(%error, "an encoder is not made ready");
+        }
+        self.used = Instant::now();
+    }
+
     /// Whether a picture of this size is encoded now. `limit`: what the way to the slowest viewer carries, in bits a second;
     /// `relief`: what the machine is relieved of.
     pub(super) fn admits(&mut self, picture: &I420Frame, limit: Option<u32>, relief: Relief) -> bool {

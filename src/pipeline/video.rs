@@ -100,6 +100,10 @@ impl Video {
     /// Runs until the inbox is closed, or the stream turns out to be one that cannot be decoded.
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
+        if !shared.options.bridge {
+            // While its publisher still connects, who mostly wants it back.
+            self.encodes.prewarm();
+        }
         while let Some(event) = shared.inbox.take(self.due()) {
             let goes_on = match event {
                 Event::Unit(named) => {
