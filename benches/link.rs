@@ -110,7 +110,14 @@ async fn play(watcher: &mut Watcher, server: &Server, long: Duration) -> Seen {
     let trace = std::env::var_os("LINK_TRACE").is_some();
     while began.elapsed() < long {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        seen.shown.extend(watcher.frames_so_far().iter().map(|frame| frame.last_packet));
+        let frames = watcher.frames_so_far();
+        if trace {
+            for frame in frames.iter().filter(|frame| frame.idr) {
+                let at = frame.last_packet.saturating_duration_since(began).as_secs_f64();
+                println!("          an IDR of {} bytes at {at:.2} s", frame.data.len());
+            }
+        }
+        seen.shown.extend(frames.iter().map(|frame| frame.last_packet));
         let log = watcher.relay.as_ref().expect("a relay").log();
         if trace {
             let sessions = server.pipeline.sessions();
@@ -118,12 +125,13 @@ async fn play(watcher: &mut Watcher, server: &Server, long: Duration) -> Seen {
             let shape = server.stream().renditions.first().map(|one| (one.width, one.every, one.bitrate_bps / 1000));
             let queue = log.iter().map(|(_, waits, _)| waits.as_millis()).max().unwrap_or(0);
             println!(
-                "  {:5.1} s  bandwidth {:5.0} kbit/s, queue {:3.0} ms (really {queue}), out {:5.0}, {shape:?}, loss {:.2}",
+                "  {:5.1} s  bandwidth {:5.0} kbit/s, queue {:3.0} ms (really {queue}), out {:5.0}, {shape:?}, loss {:.2}, asked for {} IDRs",
                 began.elapsed().as_secs_f64(),
                 session.bandwidth_bps.unwrap_or(0.0) / 1000.0,
                 session.queue_ms.unwrap_or(0.0),
                 session.bitrate_out_bps / 1000.0,
                 session.loss_out.unwrap_or(0.0),
+                session.keyframe_requests,
             );
         }
         seen.log.extend(log);

@@ -157,6 +157,7 @@ fn describe() {
     describe_counter!("sightline_keyframes_asked_total", "Keyframes asked of the publisher after a loss");
     describe_counter!("sightline_keyframe_requests_in_total", "PLI and FIR of viewers");
     describe_counter!("sightline_messages_dropped_total", "Messages that a datachannel was too slow for");
+    describe_counter!("sightline_messages_thinned_total", "Messages that were left out because the link is narrow");
     describe_counter!("sightline_viewer_frames_lost_total", "Frames that viewers were too slow for");
     describe_counter!("sightline_datagrams_lost_total", "Datagrams that reached nobody, by reason");
     describe_counter!("sightline_detector_frames_total", "Frames that the detector looked at");

@@ -23,6 +23,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 pub use bandwidth::Bandwidth;
+#[cfg(test)]
+pub(crate) use bandwidth::world;
 pub use channel::{Channel, ChannelEvent};
 pub use connection::{Connection, ConnectionEvent, ConnectionState, Patched};
 pub use engine::{Answered, Engine};

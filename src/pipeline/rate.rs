@@ -11,6 +11,9 @@ const MOST_DEBT: Duration = Duration::from_millis(250);
 /// However large the debt, a picture is encoded this long after the last: a moving picture is what viewers wait for.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
+/// An IDR that the link needs longer for than this is too large. The codec aims at four pictures' worth, 133 ms of 30.
+const MOST_IDR: Duration = Duration::from_millis(200);
+
 /// The codec is told of a change by more than one in so many parts: each starts its reckoning anew.
 const STEP: u32 = 25;
 
@@ -87,6 +90,11 @@ impl Rate {
         differs.then(|| *self.aim.insert(aim))
     }
 
+    /// Whether an IDR of so many bytes would stand in a queue by itself on a link of `limit` bits a second.
+    pub(super) fn is_too_large(bytes: usize, limit: Option<u32>) -> bool {
+        limit.is_some_and(|limit| bytes as f64 * 8.0 > f64::from(limit) * MOST_IDR.as_secs_f64())
+    }
+
     /// What the codec aims at, in bits a second.
     pub(super) fn aimed(&self) -> u32 {
         self.aim.unwrap_or(0)
@@ -142,6 +150,12 @@ mod tests {
         let bps = f64::from(spent as u32) * 8.0 / 10.0;
         assert!(bps < 330_000.0, "{bps}");
         assert!(longest < LONGEST_PAUSE + FRAME, "{longest:?}");
+    }
+
+    #[test]
+    fn an_idr_is_too_large_by_the_time_that_the_link_needs_for_it() {
+        assert!(!Rate::is_too_large(1_000_000, None));
+        assert_eq!([7000, 8000].map(|bytes| Rate::is_too_large(bytes, Some(300_000))), [false, true]);
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(super) struct Rendition {
     pace: Pace,
     scaler: Scaler,
     relief: Relief,
+    /// The size of the last picture that was encoded.
+    size: Option<(usize, usize)>,
     used: Instant,
 }
 
@@ -60,6 +62,7 @@ impl Rendition {
             pace: Pace::default(),
             scaler: Scaler::new(),
             relief: relief(0),
+            size: None,
             used: Instant::now(),
         }
     }
@@ -124,7 +127,14 @@ impl Rendition {
             tracing::debug!(%error, "bitrate");
         }
         let wanted = lock(&self.gate).take(now);
-        let encoded = encoder.encode(&frame.picture, wanted).inspect_err(|_| lock(&self.gate).ask())?;
+        let size = Some((frame.picture.width(), frame.picture.height()));
+        let begins = self.size.take() != size;
+        let mut encoded = encoder.encode(&frame.picture, wanted).inspect_err(|_| lock(&self.gate).ask())?;
+        if begins && encoded.idr && Rate::is_too_large(encoded.data.len(), limit) {
+            // The first IDR of a codec is as large as the picture's size suggests; by now it knows the picture.
+            encoded = encoder.encode(&frame.picture, true).inspect_err(|_| lock(&self.gate).ask())?;
+        }
+        self.size = size;
         frame.ledger.mark(Mark::Encoded);
         if encoded.idr && !wanted {
             lock(&self.gate).on_keyframe(now);
@@ -171,9 +181,45 @@ impl Rendition {
     /// Gives the encoder up if nobody needed it for a while.
     pub(super) fn rest(&mut self, now: Instant) {
         if now.saturating_duration_since(self.used) > IDLE {
-            self.encoder = None;
+            (self.encoder, self.size) = (None, None);
             self.rate = Rate::default();
             (self.ladder, self.rung, self.scaler) = (Ladder::default(), Rung::default(), Scaler::new());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::{FrameLedger, RtpTimestamp};
+
+    /// A textured picture, of which an IDR is large at the quality that the codec begins with.
+    fn textured() -> Frame {
+        let mut picture = I420Frame::black(640, 480);
+        for (n, sample) in picture.planes_mut().0.iter_mut().enumerate() {
+            *sample = 60 + ((n / 3).wrapping_mul(2_654_435_761) >> 9 & 63) as u8;
+        }
+        Frame {
+            id: 0,
+            rtp_timestamp: RtpTimestamp { output: 0, source: 0 },
+            captured: None,
+            picture: Arc::new(picture),
+            ledger: FrameLedger::default(),
+        }
+    }
+
+    fn first_idr(limit: Option<u32>) -> usize {
+        let gate = Arc::new(Mutex::new(KeyframeGate::default()));
+        let mut rendition = Rendition::new(Bitstream::Annotated, 0, Config::default(), gate);
+        let affords = Affords { source: (640, 480), limit };
+        let (encoded, bytes) = rendition.encode(textured(), Vec::new(), None, affords).unwrap();
+        assert!(encoded.idr);
+        bytes
+    }
+
+    #[test]
+    fn the_first_idr_on_a_narrow_link_is_made_to_fit_it() {
+        let (free, narrow) = (first_idr(None), first_idr(Some(400_000)));
+        assert!(narrow * 2 < free, "{narrow} bytes, and {free} where there is no limit");
     }
 }

@@ -10,6 +10,7 @@ use super::message::{
     StreamConfig,
 };
 use super::queue::MessageQueue;
+use super::share::Topic;
 use crate::media::Detections;
 use crate::peer::{Channel, ChannelEvent};
 
@@ -73,7 +74,11 @@ fn answer(
 async fn feed(stream: &str, queue: &MessageQueue, mut results: broadcast::Receiver<Arc<Detections>>) {
     loop {
         match results.recv().await {
-            Ok(result) => queue.push(DetectionsMessage::new(stream, &result).to_json()),
+            Ok(result) => {
+                let message = DetectionsMessage::new(stream, &result).to_json();
+                // What happened at a region is told once: such a message is not left out.
+                if result.events.is_empty() { queue.offer(Topic::Detections, message) } else { queue.push(message) }
+            }
             Err(broadcast::error::RecvError::Lagged(missed)) => tracing::debug!(missed, "results went by unread"),
             Err(broadcast::error::RecvError::Closed) => return,
         }

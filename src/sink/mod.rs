@@ -12,6 +12,7 @@ mod gop;
 pub mod message;
 mod place;
 mod queue;
+mod share;
 mod tiers;
 mod viewer;
 

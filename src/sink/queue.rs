@@ -3,8 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
+
+use super::share::{Share, Topic};
+use crate::peer::Bandwidth;
 
 /// Messages that may wait: two seconds of frames and detections at 15 a second each.
 const WAITING_MESSAGES: usize = 64;
@@ -16,6 +20,8 @@ pub struct MessageQueue {
     ready: Notify,
     open: AtomicBool,
     dropped: AtomicU64,
+    share: Mutex<Share>,
+    thinned: AtomicU64,
 }
 
 impl MessageQueue {
@@ -36,6 +42,24 @@ impl MessageQueue {
         self.open.store(open, Ordering::Relaxed);
         if !open {
             self.lock().clear();
+        }
+    }
+
+    /// Says what the way to the reader carries: the picture goes first on a narrow one.
+    pub fn set_link(&self, bandwidth: Option<Bandwidth>) {
+        let link = bandwidth.map(|bandwidth| (bandwidth.bps, bandwidth.spare_bps));
+        self.share.lock().unwrap_or_else(PoisonError::into_inner).set_link(link);
+    }
+
+    /// Puts a message at the end that a narrow link may do without.
+    pub(super) fn offer(&self, topic: Topic, message: String) {
+        let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
+        let admitted = share.admits(topic, message.len(), Instant::now());
+        drop(share);
+        if admitted {
+            self.push(message);
+        } else {
+            self.thinned.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -77,6 +101,12 @@ impl MessageQueue {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Messages that were left out because the link is narrow.
+    #[must_use]
+    pub fn thinned(&self) -> u64 {
+        self.thinned.load(Ordering::Relaxed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,6 +124,18 @@ mod tests {
         }
         assert_eq!(queue.dropped(), 3);
         assert_eq!(queue.pop().await, "3");
+    }
+
+    #[tokio::test]
+    async fn on_a_narrow_link_frames_are_left_out_and_counted_and_answers_are_not() {
+        let queue = MessageQueue::new();
+        let (bps, queue_time) = (50_000.0, std::time::Duration::ZERO);
+        queue.set_link(Some(Bandwidth { bps, video_bps: bps, spare_bps: 0.0, queue: queue_time, loss: None }));
+        (0..20).for_each(|n| queue.offer(Topic::Frame, format!("{n:0>1000}")));
+        queue.push("answer".to_owned());
+        assert_eq!(queue.pop().await, format!("{:0>1000}", 0));
+        assert_eq!(queue.pop().await, "answer");
+        assert_eq!((queue.thinned(), queue.dropped()), (19, 0));
     }
 
     #[tokio::test]

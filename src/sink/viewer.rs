@@ -8,6 +8,7 @@ use super::feed::ViewerFeed;
 use super::frame::EncodedFrame;
 use super::message::FrameMessage;
 use super::queue::MessageQueue;
+use super::share::Topic;
 use crate::media::{FrameLedger, Mark};
 use crate::peer::{Sent, VideoOut};
 
@@ -39,12 +40,16 @@ pub async fn serve_viewer(
                         on_sent(&frame, &ledger);
                     }
                     if messages.is_open() {
-                        messages.push(frame_message(&stream, &frame, &ledger));
+                        messages.offer(Topic::Frame, frame_message(&stream, &frame, &ledger));
                     }
                 }
                 None => return,
             },
-            Ok(()) = bandwidth.changed() => feed.set_bandwidth(*bandwidth.borrow_and_update()),
+            Ok(()) = bandwidth.changed() => {
+                let bandwidth = *bandwidth.borrow_and_update();
+                messages.set_link(bandwidth);
+                feed.set_bandwidth(bandwidth);
+            }
             frame = feed.recv() => match frame {
                 Some(frame) => {
                     if out.send(&frame.payloads, frame.rtp_timestamp.output, frame.captured).await.is_err() {

@@ -58,6 +58,41 @@ async fn the_encode_follows_a_link_that_is_narrow_and_one_that_is_wide_again() {
 }
 
 #[tokio::test]
+async fn messages_yield_to_the_video_on_a_narrow_link_and_come_whole_again_on_a_wide_one() {
+    let server = Server::start(server::Options::with_model(fakes::model(fakes::find_square))).await;
+    let options = Options { down: link(NARROW), ..Options::through_a_relay(&server) };
+    let mut client = Client::connect(options).await;
+    play_until(&mut client, &server, "the link is found to be narrow", |session| {
+        session.bandwidth_bps.is_some_and(|bps| bps < 1.3 * NARROW as f64) && session.messages_thinned > 0
+    })
+    .await;
+    client.messages_so_far();
+    let sent = client.relay.as_ref().unwrap().sent();
+    client.play(150).await;
+    let sent_then = client.relay.as_ref().unwrap().sent();
+    let share = (sent_then.0 - sent.0) as f64 / (sent_then.1 - sent.1) as f64;
+    let count = |messages: &[Value], kind: &str| messages.iter().filter(|message| message["type"] == kind).count();
+    let messages = client.messages_so_far();
+    let (frames, found) = (count(&messages, "frame"), count(&messages, "detections"));
+    assert!(share < 0.25, "{share:.2} of what was sent were messages: {frames} of frames, {found} of detections");
+    assert!(frames > 0 && frames < found, "{frames} of frames, {found} of detections");
+    client.relay.as_ref().unwrap().set_down(Conditions { rate: None, ..link(NARROW) });
+    let mut thinned = server.session().messages_thinned;
+    let mut whole = 0;
+    for _ in 0..LIMIT.as_secs() {
+        client.play(30).await;
+        let now = server.session().messages_thinned;
+        whole = if now == thinned { whole + 1 } else { 0 };
+        thinned = now;
+        if whole == 2 {
+            break;
+        }
+    }
+    assert_eq!(whole, 2, "messages are left out still: {:?}", server.session());
+    server.shutdown().await;
+}
+
+#[tokio::test]
 async fn round_trip_loss_and_bandwidth_of_a_viewer_are_told() {
     let server = Server::start(server::Options::default()).await;
     let (delay, loss) = (Duration::from_millis(30), 0.1);

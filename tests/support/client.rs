@@ -168,7 +168,7 @@ impl Client {
                     ConnectionEvent::State(ConnectionState::Connected) => drop(connected_in.send(true)),
                     ConnectionEvent::Video(video) => {
                         let _ = viewer_in.send(Some(video.keyframe_request()));
-                        tokio::spawn(read_video(video, frames_in.clone()));
+                        tokio::spawn(read_video(video, frames_in.clone(), AssemblerConfig::default()));
                     }
                     ConnectionEvent::Channel(made) => {
                         tokio::spawn(read_channel(made, messages_in.clone(), channel_in.clone()));
@@ -335,8 +335,8 @@ impl Client {
 }
 
 /// Reads access units until the video ends, but those that refer to one that never came.
-pub async fn read_video(mut video: VideoIn, frames: mpsc::UnboundedSender<AccessUnit>) {
-    let mut assembler = Assembler::new(AssemblerConfig::default());
+pub async fn read_video(mut video: VideoIn, frames: mpsc::UnboundedSender<AccessUnit>, config: AssemblerConfig) {
+    let mut assembler = Assembler::new(config);
     let mut broken = false;
     loop {
         let deadline = assembler.deadline();

@@ -42,6 +42,9 @@ struct State {
     down: Mutex<Option<Conditions>>,
     /// What the way to the client was given: when, how long it waits there, and its bytes, none where it was dropped.
     log: Mutex<Vec<(Instant, Duration, usize)>>,
+    /// Bytes of the datachannel's packets towards the client, and of all, with all headers.
+    channel_bytes: AtomicU64,
+    bytes: AtomicU64,
     /// Datagrams that the links were given, and those that they lost.
     carried: AtomicU64,
     dropped: AtomicU64,
@@ -116,11 +119,22 @@ impl Relay {
                 if let Some(header) = rtp_header(datagram) {
                     state.from_server.lock().unwrap().push(header);
                 }
+                let bytes = (datagram.len() + HEADERS) as u64;
+                state.bytes.fetch_add(bytes, Ordering::SeqCst);
+                if is_channel(datagram) {
+                    state.channel_bytes.fetch_add(bytes, Ordering::SeqCst);
+                }
                 state.passes(datagram)
             };
             back.carry(seen, || *asked.lock().unwrap()).await;
         });
         Self { port, server, to_server, state, tasks: [up, down] }
+    }
+
+    /// The port that stands for the server's.
+    #[allow(dead_code)] // most let `put_before` write it
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// An offer that hides where the client is, so that the relay is the only way.
@@ -148,6 +162,12 @@ impl Relay {
     pub fn loss(&self) -> f64 {
         let count = |count: &AtomicU64| count.load(Ordering::SeqCst) as f64;
         count(&self.state.dropped) / count(&self.state.carried).max(1.0)
+    }
+
+    /// Bytes that the server sent to the client: those of the datachannel, and all.
+    #[allow(dead_code)] // few look at it
+    pub fn sent(&self) -> (u64, u64) {
+        (self.state.channel_bytes.load(Ordering::SeqCst), self.state.bytes.load(Ordering::SeqCst))
     }
 
     /// What the way to the client was given since this was asked last: when, how long it waits there, and its bytes, none where

@@ -9,6 +9,7 @@ use sightline::peer::{
     Channel, Connection, ConnectionEvent, ConnectionState, Engine, Offered, PeerError, VideoOut, packetize,
 };
 use sightline::pipeline::{PipelineError, VideoChoice};
+use sightline::source::rtp::AssemblerConfig;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -35,6 +36,12 @@ struct Wires {
     connected: watch::Receiver<bool>,
 }
 
+/// A player waits longer for a missing packet than this server does for a publisher's. Browsers ask ten times, a round trip apart
+/// each, and for an IDR after three seconds without a picture; this is less patient than they are.
+fn player() -> AssemblerConfig {
+    AssemblerConfig { gap_timeout: Duration::from_millis(300), ..AssemblerConfig::default() }
+}
+
 fn wire(mut events: mpsc::Receiver<ConnectionEvent>) -> Wires {
     let (frames_in, frames) = mpsc::unbounded_channel();
     let (connected_in, connected) = watch::channel(false);
@@ -42,7 +49,7 @@ fn wire(mut events: mpsc::Receiver<ConnectionEvent>) -> Wires {
         while let Some(event) = events.recv().await {
             match event {
                 ConnectionEvent::State(ConnectionState::Connected) => drop(connected_in.send(true)),
-                ConnectionEvent::Video(video) => drop(tokio::spawn(read_video(video, frames_in.clone()))),
+                ConnectionEvent::Video(video) => drop(tokio::spawn(read_video(video, frames_in.clone(), player()))),
                 _ => {}
             }
         }

@@ -37,6 +37,9 @@ const SILENCE_STEP: Duration = Duration::from_millis(500);
 /// The time over which it is counted what of the bytes is video.
 const SHARE_WINDOW: Duration = Duration::from_secs(1);
 
+/// An encode that fills what it is given sends about this share of it.
+const FILLED: f64 = 0.9;
+
 /// What is known of the way to a viewer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bandwidth {
@@ -44,6 +47,8 @@ pub struct Bandwidth {
     pub bps: f64,
     /// What of it is left for the payload of the video: without headers, repetitions and audio.
     pub video_bps: f64,
+    /// What of it the packets of tracks do not use. Those of the datachannel are not in the feedback, so they take from this.
+    pub spare_bps: f64,
     /// How long packets stand in a queue on the way.
     pub queue: Duration,
     /// The share of packets that were lost over the last two seconds, 0 to 1; `None` where too few were sent to say.
@@ -166,7 +171,7 @@ impl Estimator {
             arriving: self.capacity.arriving(),
             carried: self.capacity.carried(),
             bursts: self.capacity.of_bursts(now),
-            loss: self.loss(),
+            loss: self.sure_loss(),
         };
         match self.control.update(now, &signals) {
             Finding::Nothing => {}
@@ -194,6 +199,13 @@ impl Estimator {
         (total >= LEAST_PACKETS).then(|| f64::from(lost) / f64::from(total))
     }
 
+    /// The share that is lost for sure: one standard deviation below what was counted, so that chance among few packets is no
+    /// congestion.
+    fn sure_loss(&self) -> Option<f64> {
+        let total: u32 = self.losses.iter().map(|(_, _, total)| *total).sum();
+        self.loss().map(|loss| (loss - (loss * (1.0 - loss) / f64::from(total)).sqrt()).max(0.0))
+    }
+
     /// What is known; `None` before the first word from the other side.
     pub(super) fn bandwidth(&self) -> Option<Bandwidth> {
         let bps = match (self.control.target(), self.allowed) {
@@ -202,9 +214,14 @@ impl Estimator {
         };
         #[allow(clippy::cast_possible_truncation)] // 0 to 1
         let loss = self.loss().map(|loss| loss as f32);
-        Some(Bandwidth { bps, video_bps: self.shares.video_of(bps), queue: self.delays.standing(), loss })
+        let spare_bps = self.capacity.arriving().map_or(0.0, |arriving| (bps * FILLED - arriving).max(0.0));
+        let video_bps = self.shares.video_of(bps);
+        Some(Bandwidth { bps, video_bps, spare_bps, queue: self.delays.standing(), loss })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod world;
 
 #[cfg(test)]
 #[path = "tests.rs"]

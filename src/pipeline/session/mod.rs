@@ -112,6 +112,8 @@ pub struct SessionStatus {
     pub channel: bool,
     /// Messages that the channel was too slow for.
     pub messages_dropped: u64,
+    /// Messages that were left out because the link is narrow.
+    pub messages_thinned: u64,
 }
 
 /// Why a viewer of the original is sent an encode.
@@ -166,7 +168,7 @@ impl Rates {
 
 /// What of each count has been added to its stream's, which several sessions may share.
 #[derive(Debug, Default)]
-struct Counted([AtomicU64; 6]);
+struct Counted([AtomicU64; 7]);
 
 impl Session {
     pub(super) fn new(
@@ -246,6 +248,7 @@ impl Session {
             keyframe_requests: stats.keyframe_requests,
             channel: self.messages.is_open(),
             messages_dropped: self.messages.dropped(),
+            messages_thinned: self.messages.thinned(),
         }
     }
 
@@ -261,6 +264,7 @@ impl Session {
             ("sightline_keyframes_asked_total", ingest.keyframe_requests),
             ("sightline_keyframe_requests_in_total", stats.keyframe_requests),
             ("sightline_messages_dropped_total", self.messages.dropped()),
+            ("sightline_messages_thinned_total", self.messages.thinned()),
         ];
         for ((name, total), counted) in totals.into_iter().zip(&self.counted.0) {
             let before = counted.swap(total, Ordering::Relaxed);
