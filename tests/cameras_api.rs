@@ -131,6 +131,22 @@ async fn a_camera_is_added_shown_changed_and_removed() {
 }
 
 #[tokio::test]
+async fn the_regions_of_a_cameras_stream_are_those_of_the_camera() {
+    let server = Server::start(Options::default()).await;
+    let base = &server.base;
+    assert_eq!(post(base, json!({ "name": "front", "url": AWAY, "priority": 3 })).await.0, 201);
+    let path = "/api/v1/streams/front/regions";
+    let door = json!({ "line": [[0.5, 1.0], [0.5, 0.0]] });
+    let wished = json!({ "regions": { "door": door }, "draw": true });
+    assert_eq!(ask(base, Method::PUT, path, Some(&wished)).await, (200, wished.clone()));
+    let camera = get(base, "/api/v1/cameras/front").await;
+    assert_eq!((&camera["regions"]["door"], &camera["draw_regions"]), (&door, &json!(true)), "{camera}");
+    assert_eq!(camera["priority"], 3, "the rest stays");
+    assert_eq!(patch(base, "front", json!({ "regions": null })).await.0, 200);
+    assert_eq!(get(base, path).await, json!({ "regions": {}, "draw": true }));
+}
+
+#[tokio::test]
 async fn every_refusal_says_what_to_change_and_keeps_the_password() {
     let server = Server::start(Options::default()).await;
     let base = &server.base;

@@ -91,6 +91,27 @@ fn the_datachannel_works_both_ways_and_another_size_goes_on() {
 }
 
 #[test]
+fn a_line_and_a_zone_that_a_person_draws_count_who_passes() {
+    let Some(seen) = run("e2e_regions") else { return };
+    let corners = |region: &str, shape: &str| -> Vec<[f64; 2]> {
+        serde_json::from_value(seen["set"]["regions"][region][shape].clone()).unwrap_or_default()
+    };
+    let near = |found: &[[f64; 2]], wanted: &[[f64; 2]]| {
+        let close = |(a, b): (&[f64; 2], &[f64; 2])| (a[0] - b[0]).abs() < 0.01 && (a[1] - b[1]).abs() < 0.01;
+        found.len() == wanted.len() && found.iter().zip(wanted).all(close)
+    };
+    assert!(near(&corners("gate", "line"), &[[0.36, 0.6], [0.36, 0.2]]), "{seen}");
+    assert!(near(&corners("zone 1", "polygon"), &[[0.5, 0.25], [0.25, 0.25], [0.35, 0.8]]), "{seen}");
+    assert_eq!(seen["set"]["draw"], true, "{seen}");
+    let count = |region: &str, what: &str| number(&seen["counts"][region][what]);
+    assert!(count("gate", "left_to_right") >= 1.0 && count("gate", "right_to_left") >= 1.0, "{seen}");
+    assert!(count("zone 1", "enters") >= 1.0 && count("zone 1", "leaves") >= 1.0, "{seen}");
+    assert_eq!(seen["left"]["regions"]["gate"], Value::Null, "{seen}");
+    assert_eq!(seen["hidden"], true, "{seen}");
+    assert_eq!(seen["again"], seen["left"], "another stream has them again: {seen}");
+}
+
+#[test]
 fn a_page_of_ones_own_sends_on_one_transceiver_and_receives_on_another() {
     let Some(seen) = run("e2e_transceivers") else { return };
     assert_eq!(seen["answer"]["stream"], "own-page", "{seen}");

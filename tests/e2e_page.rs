@@ -21,6 +21,7 @@ fn the_modules_of_the_page_pass_their_tests() {
         "--test-reporter=tap",
         "tests/browser/page_units.test.mjs",
         "tests/browser/page_ledger.test.mjs",
+        "tests/browser/page_regions.test.mjs",
         "tests/browser/page_streams.test.mjs",
     ]);
 }
@@ -33,6 +34,11 @@ fn the_page_does_in_a_real_browser_what_it_should() {
 #[test]
 fn the_wall_and_the_view_of_a_stream_do_in_a_real_browser_what_they_should() {
     passes(&["tests/browser/page_wall_check.mjs"]);
+}
+
+#[test]
+fn regions_are_drawn_on_the_video_in_a_real_browser() {
+    passes(&["tests/browser/page_regions_check.mjs"]);
 }
 
 #[test]

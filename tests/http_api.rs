@@ -294,6 +294,53 @@ async fn health_and_metrics_tell_what_the_server_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regions_are_set_while_a_stream_runs_and_what_happens_at_them_is_told() {
+    let server = Server::start(server::Options::with_model(fakes::model(fakes::find_square))).await;
+    let mut client = Client::connect(Options { stream: Some("desk".to_owned()), ..Options::to(&server) }).await;
+    client.round_trip().await;
+    let address = format!("{}/api/v1/streams/desk/regions", server.base);
+    let http = reqwest::Client::new();
+    let told = async |method: Method, body: Value| {
+        let response = http.request(method, &address).json(&body).send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    assert_eq!(told(Method::GET, json!(null)).await, (200, json!({ "regions": {}, "draw": false })));
+
+    let corners = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]];
+    let wished = json!({ "regions": { "all of it": { "polygon": corners } }, "draw": true });
+    assert_eq!(told(Method::PUT, wished.clone()).await, (200, wished.clone()));
+    let entered = loop {
+        client.round_trip().await;
+        let message = client.message_of("detections").await;
+        if let Some(event) = message["events"].get(0) {
+            break event.clone();
+        }
+    };
+    assert_eq!((&entered["kind"], &entered["region"]), (&json!("enter"), &json!("all of it")), "{entered}");
+    let stream: Value = reqwest::get(address.trim_end_matches("/regions")).await.unwrap().json().await.unwrap();
+    assert_eq!(stream["regions"]["all of it"]["enters"], entered["count"], "{stream}");
+
+    for (body, hint) in [
+        (json!({ "regions": { "thin": { "polygon": [[0, 0], [1, 1]] } } }), "regions.thin"),
+        (json!({ "regions": { "far": { "line": [[0, 0], [2, 1]] } } }), "regions.far"),
+        (json!({ "regions": { "odd": { "polygon": corners, "colour": "red" } } }), "colour"),
+        (json!({ "draw": true }), "regions"),
+        (json!([]), "regions"),
+    ] {
+        let (status, answer) = told(Method::PUT, body).await;
+        assert_eq!(status, 400, "{answer}");
+        assert_error(&answer, "bad_regions", hint);
+    }
+    assert_eq!(told(Method::GET, json!(null)).await.1, wished, "a refusal changes nothing");
+    let foreign = http.put(&address).header(header::ORIGIN, "https://example.org").json(&wished).send().await.unwrap();
+    assert_eq!(foreign.status(), StatusCode::FORBIDDEN);
+    let nowhere = http.put(address.replace("desk", "nobody")).json(&wished).send().await.unwrap();
+    assert_eq!(nowhere.status(), StatusCode::NOT_FOUND);
+    assert_error(&nowhere.json().await.unwrap(), "no_such_stream", "nobody");
+    assert_eq!(told(Method::PUT, json!({ "regions": {} })).await, (200, json!({ "regions": {}, "draw": true })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_ends_the_server_with_its_sessions_within_two_seconds() {
     for signal in ["TERM", "INT"] {
         let mut process = Process::start(&[]);

@@ -53,6 +53,7 @@ pub use overload::{Gives, Load};
 pub use parts::{Signal, StreamOptions, StreamParts};
 pub use privacy::{BeforeFirst, MaskVeil, Privacy};
 pub use redact::hide_secrets;
+pub use regions::Regions;
 pub use registry::{Pipeline, ServerInfo, StreamReport};
 pub use rules::Rules;
 pub use schedule::stand_ahead;

@@ -323,6 +323,11 @@ impl Stream {
         self.lane.load().set_zone(zone);
     }
 
+    /// How it is looked at.
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        self.shared.rules.load_full()
+    }
+
     /// How it is looked at from the next frame on.
     pub fn set_rules(&self, rules: Rules) {
         let rules = Arc::new(rules);

@@ -20,7 +20,7 @@ use crate::pipeline::{CameraConfig, CameraReport, Origin, PipelineError, check_n
 /// Stands in what is shown where a secret stood.
 const HIDDEN: &str = "***";
 
-type Fields = Map<String, Value>;
+pub(super) type Fields = Map<String, Value>;
 
 /// A camera in an answer.
 #[derive(Debug, Serialize)]
@@ -103,6 +103,16 @@ pub(super) async fn change(
 ) -> Result<Response, ApiError> {
     let mut changes = fields(&body::json(request, "the changes").await?)?;
     let persist = persist(&mut changes)?;
+    alter(app, name, changes, persist).await
+}
+
+/// Changes these fields of a camera. `persist`: whether that is kept; `None`: as the camera is.
+pub(super) async fn alter(
+    app: Arc<App>,
+    name: String,
+    mut changes: Fields,
+    persist: Option<bool>,
+) -> Result<Response, ApiError> {
     undisturbed(async move {
         let _edit = app.edits.lock().await;
         let report = app.camera(&name)?;

@@ -14,6 +14,7 @@ mod kept;
 mod models;
 mod offer;
 mod page;
+mod regions;
 mod resource;
 mod snapshot;
 mod whep;
@@ -120,7 +121,7 @@ struct App {
     uploads: tokio::sync::Semaphore,
     /// Cameras that outlast a restart.
     kept: kept::Kept,
-    /// Held while a camera is changed here: what runs and what is kept change together.
+    /// Held while a camera, or a stream's regions, are changed here: what runs and what is kept change together.
     edits: tokio::sync::Mutex<()>,
 }
 
@@ -180,6 +181,7 @@ fn router(app: Arc<App>, config: &Config) -> Router {
         .route("/api/v1/streams", get(api::streams))
         .route("/api/v1/streams/{name}", get(api::stream))
         .route("/api/v1/streams/{name}/latency", get(api::latency))
+        .route("/api/v1/streams/{name}/regions", get(regions::show).put(regions::replace))
         .route("/api/v1/streams/{name}/snapshot.jpg", get(snapshot::show))
         .route("/api/v1/sync", get(api::sync))
         .route("/api/v1/cameras", get(cameras::list).post(cameras::add))

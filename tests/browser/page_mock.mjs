@@ -100,6 +100,8 @@ export async function mockServer(browser) {
     lastConfig: () => answering.evaluate(() => globalThis.lastConfig),
     /** The newest `ledger` message that came. */
     lastLedger: () => answering.evaluate(() => globalThis.lastLedger),
+    /** The next `detections` message of a publisher's session tells of these. */
+    happen: (...events) => answering.evaluate((told) => (globalThis.events = told), events),
     close: () => server.close(),
   };
 }
@@ -173,7 +175,9 @@ async function answer({ sdp, type, labels, silent }) {
       const { rtpTimestamp } = frame.getMetadata();
       const { boxes, id, source } = drawn.splice(0).at(-1) ?? { boxes: [], id: frameId, source: 0 };
       const detections = boxes.map((box) => ({ ...box, class_name: labels[box.class_id] }));
-      say({ type: 'detections', frame_id: id, rtp_timestamp: rtpTimestamp, source_rtp_timestamp: source, width: canvas.width, height: canvas.height, model: 'mock', detections, processing_time_ms: 6.5, stages_ms: { detect_queue: 0.2, preprocess: 0.4, infer: 6, postprocess: 0.1 } });
+      const told = globalThis.events?.splice(0) ?? [];
+      const happened = told.length > 0 ? { events: told } : {};
+      say({ type: 'detections', ...happened, frame_id: id, rtp_timestamp: rtpTimestamp, source_rtp_timestamp: source, width: canvas.width, height: canvas.height, model: 'mock', detections, processing_time_ms: 6.5, stages_ms: { detect_queue: 0.2, preprocess: 0.4, infer: 6, postprocess: 0.1 } });
       say({ type: 'frame', frame_id: id, rtp_timestamp: rtpTimestamp, source_rtp_timestamp: source, boxes, detection_frame_id: id, age_ms: 30, sent_ms: performance.timeOrigin + performance.now(), ledger_ms: { receive: 0.3, queue: 0.1, decode: 1.1, render_wait: 0.1, draw: 0.1, encode: 3.2, send: 0.2 } });
     },
   });

@@ -46,6 +46,10 @@ export class MockStreams {
     this.underWay = 0;
     this.most = 0;
     this.sessions = 0;
+    /** By stream: `{regions, draw}`. */
+    this.regions = new Map();
+    this.regionCounts = {};
+    this.refuseRegions = undefined;
   }
 
   find(name) {
@@ -71,6 +75,16 @@ export class MockStreams {
       json(200, { streams: this.list.map(({ config, ...stream }) => stream) });
     } else if ((found = part(/^\/api\/v1\/streams\/([^/]+)\/snapshot\.jpg$/))) {
       await this.#snapshot(found[0], searchParams, send, refused);
+    } else if ((found = part(/^\/api\/v1\/streams\/([^/]+)\/regions$/))) {
+      if (request.method === 'PUT') {
+        const body = JSON.parse(await text());
+        this.bodies.push(['PUT', body]);
+        if (this.refuseRegions) return refused(400, 'bad_regions', this.refuseRegions), true;
+        this.regions.set(found[0], body);
+      }
+      json(200, this.regions.get(found[0]) ?? { regions: {}, draw: false });
+    } else if ((found = part(/^\/api\/v1\/streams\/([^/]+)$/))) {
+      json(200, { name: found[0], regions: this.regionCounts });
     } else if (pathname === '/api/v1/cameras' && request.method === 'GET') {
       const cameras = this.list.filter(({ kind }) => kind === 'camera');
       const shown = cameras.map(({ name, camera, config: { origin = 'api', persist = false, ...config } = {} }) => ({

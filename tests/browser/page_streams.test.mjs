@@ -5,7 +5,8 @@ import { test } from 'node:test';
 
 import { BoxTimeline, OLDEST_MS, moved, rtpSpan } from '../../web/js/boxes.js';
 import { formOf, joinAddress, requestOf, splitAddress } from '../../web/js/camera.js';
-import { describeZone, nextCorner, nextIndex } from '../../web/js/zone.js';
+import { nextCorner, nextIndex } from '../../web/js/shape.js';
+import { describeZone } from '../../web/js/zone.js';
 import { FrameJoin } from '../../web/js/join.js';
 import { presentationOf } from '../../web/js/latency.js';
 import { describeState, route, span, summary, watchAddress } from '../../web/js/states.js';

@@ -27,6 +27,17 @@ const camera = (name) => `/api/v1/cameras/${encodeURIComponent(name)}`;
 /** Every stream with its state and its counters. */
 export const streams = async () => (await request('/api/v1/streams')).streams ?? [];
 
+const streamPath = (name) => `/api/v1/streams/${encodeURIComponent(name)}`;
+
+/** One stream with its state and its counters. */
+export const stream = (name) => request(streamPath(name));
+
+/** The zones and lines of a stream: `regions` by name, and `draw`. */
+export const regions = (name) => request(`${streamPath(name)}/regions`);
+
+/** Puts these in the place of those there are. */
+export const setRegions = (name, wanted) => request(`${streamPath(name)}/regions`, json('PUT', wanted));
+
 /** `cameras`: every camera with its configuration, passwords not in it; `can_persist`: whether one can be kept. */
 export const cameras = () => request('/api/v1/cameras');
 
@@ -41,7 +52,7 @@ export const removeCamera = (name) => request(camera(name), { method: 'DELETE' }
 
 /** The address of a stream's newest picture, about as wide as asked for. */
 export const snapshotAddress = (name, video, width) =>
-  `/api/v1/streams/${encodeURIComponent(name)}/snapshot.jpg?${new URLSearchParams({ video, width: String(width) })}`;
+  `${streamPath(name)}/snapshot.jpg?${new URLSearchParams({ video, width: String(width) })}`;
 
 /** Sends an offer; the answer names the session and the stream. */
 export const offer = ({ sdp, type }, stream) =>

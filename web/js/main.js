@@ -7,6 +7,7 @@ import { BoundedMap } from './join.js';
 import { Measurement } from './measure.js';
 import { DetectionList, SESSION_ROWS, StatsTable, element } from './panels.js';
 import { Problem } from './problems.js';
+import { RegionsPanel } from './regions-panel.js';
 import { Session } from './session.js';
 import { listSources, openSource } from './sources.js';
 import { DETECTOR_STAGES, STAGES } from './stages.js';
@@ -35,6 +36,8 @@ const percentiles = new PercentileBars($('percentiles'), [{ name: 'Glass to glas
 const poller = new StatsPoller();
 const measurement = new Measurement($('annotated'));
 const session = new Session(encodedWorker());
+// The page's own stream ends with its connection, and its regions with the stream.
+const regions = new RegionsPanel(document, { stage: $('stage'), video: $('annotated'), bar: $('toolbar'), card: $('regions'), keeps: true });
 
 let media;
 let opening = 0;
@@ -197,6 +200,9 @@ session.addEventListener('state', ({ detail }) => {
   if (detail.state === 'live') {
     list.clear('Nothing found in this frame.');
     refreshInfo();
+    regions.open(session.name);
+  } else if (detail.state !== 'opening') {
+    regions.close();
   }
   stage.show(detail.state, detail);
   $('stream-name').textContent = session.name && detail.state === 'live' ? `Stream ${session.name}` : '';
@@ -218,7 +224,10 @@ session.addEventListener('rtt', ({ detail }) => measurement.pinged(detail));
 session.addEventListener('message', ({ detail: { message } }) => {
   if (message.type === 'config_ack') controls.acknowledged(message.config);
   else if (message.type === 'error') controls.refused(message.message, sentConfigs.get(message.id));
-  else measurement.message(message);
+  else {
+    measurement.message(message);
+    regions.message(message);
+  }
 });
 controls.addEventListener('change', ({ detail }) => configure(detail.config));
 
@@ -352,7 +361,7 @@ async function refreshInfo() {
   try {
     const info = await api.info();
     const { model, palette, warnings = [] } = info;
-    list.palette = Array.isArray(palette) ? palette : [];
+    list.palette = regions.palette = Array.isArray(palette) ? palette : [];
     list.labels = model?.labels ?? [];
     controls.describe({ labels: list.labels, confidence: info.default_confidence, iou: info.default_iou });
     $('model').textContent = model?.name ? [model.name, model.family].filter(Boolean).join(' · ') : '';
@@ -399,4 +408,4 @@ fillSources().then(() => {
 });
 
 // For scripts and the curious: see docs/latency-method.md.
-globalThis.sightline = { session, measurement, controls, start, stop };
+globalThis.sightline = { session, measurement, controls, regions, start, stop };

@@ -198,6 +198,7 @@ removeDialog.addEventListener('removed', ({ detail }) => {
 api.info().then(({ palette }) => {
   if (!Array.isArray(palette)) return;
   watch.list.palette = palette;
+  watch.regions.palette = palette;
   watch.layer.palette = palette;
 }, () => {});
 

@@ -3,6 +3,7 @@
 import { BoxLayer } from './boxes.js';
 import { Sparkline, StackedBar } from './charts.js';
 import { DetectionList, StatsTable, VIEWER_ROWS, element } from './panels.js';
+import { RegionsPanel } from './regions-panel.js';
 import { Stage } from './stage.js';
 import { DETECTOR_STAGES, VIEWER_STAGES } from './stages.js';
 import { describeState, kindOf, sinceLastFrame, span } from './states.js';
@@ -28,6 +29,7 @@ export class Watch {
     this.get = get;
     this.stage = new Stage(root, { prefix: 'watch-', welcome: { title: '', text: '' } });
     this.layer = new BoxLayer(get('boxes'), this.stage.video);
+    this.regions = new RegionsPanel(root, { stage: get('stage'), video: this.stage.video, bar: get('toolbar'), card: get('regions') });
     this.viewing = new Viewing(this.stage.video, this.layer);
     this.viewer = new Viewer();
     this.list = new DetectionList(get('detections'), get('detections-count'), get('detections-empty'));
@@ -52,7 +54,11 @@ export class Watch {
     viewer.addEventListener('state', ({ detail }) => {
       if (detail.state === 'connecting') viewing.begin();
       if (detail.state !== 'live') this.list.clear(detail.state === 'failed' || detail.state === 'idle' ? 'Nothing yet.' : 'Waiting for the server.');
-      if (detail.state === 'live') this.list.clear('Nothing found in this frame.');
+      if (detail.state === 'live') {
+        this.list.clear('Nothing found in this frame.');
+        this.regions.open(this.name);
+      }
+      if (detail.state === 'idle' || detail.state === 'failed') this.regions.close();
       if (detail.state !== 'live') this.#silence();
       stage.show(detail.state, detail);
       get('token').hidden = detail.problem?.kind !== 'unauthorized';
@@ -76,7 +82,10 @@ export class Watch {
       if (get('sound').getAttribute('aria-pressed') === 'true') this.#sound(true);
     });
     viewer.addEventListener('rtt', ({ detail }) => viewing.pinged(detail));
-    viewer.addEventListener('message', ({ detail }) => viewing.message(detail.message));
+    viewer.addEventListener('message', ({ detail: { message } }) => {
+      viewing.message(message);
+      this.regions.message(message);
+    });
     viewing.addEventListener('frame', ({ detail: { objects, latency, at } }) => {
       if (viewer.state === 'idle') return;
       viewer.frameSeen(performance.now());
