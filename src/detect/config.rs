@@ -26,8 +26,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Threads inside one session; unset: 1.
     pub threads: Option<usize>,
-    /// The most pictures of several streams that a model with an open batch axis looks at together; unset: 1 on the CPU, and 8
-    /// elsewhere.
+    /// The most pictures of several streams that a model with an open batch axis looks at together; unset: 1 on a CPU, where a
+    /// batch is no faster, and 8 on a GPU.
     pub batch: Option<usize>,
     /// On what the models run: `cpu`, `cuda`, `tensorrt` or `openvino`; all but the first are cargo features.
     pub provider: Provider,
@@ -81,7 +81,7 @@ const MAX_THREADS: usize = 256;
 /// The memory for a batch grows with it: more is a slip of the finger.
 const MAX_BATCH: usize = 64;
 
-/// What a batch may be where the CPU does not run it, unless configured. Not measured.
+/// What a batch may be on a GPU, unless configured. Not measured: no GPU was there.
 const DEFAULT_BATCH: usize = 8;
 
 /// More requests at a time than this is one, too.
@@ -176,7 +176,12 @@ impl Config {
 
     /// The most pictures that go into one run of a model whose batch axis is open.
     pub(super) fn most_together(&self) -> usize {
-        self.batch.unwrap_or(if self.provider == Provider::Cpu { 1 } else { DEFAULT_BATCH })
+        let otherwise = match self.provider {
+            // Where one core has all the work, pictures together take as long as one by one, or longer (docs/performance.md).
+            Provider::Cpu | Provider::Openvino => 1,
+            Provider::Cuda | Provider::Tensorrt => DEFAULT_BATCH,
+        };
+        self.batch.unwrap_or(otherwise)
     }
 
     /// How many threads take turns. One that waits for a server costs nothing: unless they are configured, there are as many
