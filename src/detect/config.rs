@@ -3,6 +3,7 @@
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub remote_concurrency: usize,
     /// An inference that takes longer is ended, in milliseconds.
     pub deadline_ms: u64,
+    /// A model that is not loaded by then is given up, in milliseconds.
+    pub load_deadline_ms: u64,
     /// The folder that models are pulled into and looked up in.
     pub models_dir: PathBuf,
     /// The ONNX Runtime's library; unset: `ORT_DYLIB_PATH`, else the newest `.sightline/lib/libonnxruntime.so*`, else
@@ -66,6 +69,7 @@ impl Default for Config {
             remote_timeout_ms: 1000,
             remote_concurrency: 4,
             deadline_ms: 5000,
+            load_deadline_ms: 120_000,
             models_dir: ".sightline/models".into(),
             onnxruntime: None,
         }
@@ -92,6 +96,12 @@ const MIN_DEADLINE_MS: u64 = 100;
 
 /// Nobody waits longer than ten minutes for a picture.
 const MAX_DEADLINE_MS: u64 = 600_000;
+
+/// A small model on a busy machine takes some hundreds of milliseconds.
+const MIN_LOAD_DEADLINE_MS: u64 = 1000;
+
+/// TensorRT takes minutes to compile a large model.
+const MAX_LOAD_DEADLINE_MS: u64 = 3_600_000;
 
 impl Config {
     /// Checks the ranges.
@@ -125,6 +135,10 @@ impl Config {
         if !(MIN_DEADLINE_MS..=MAX_DEADLINE_MS).contains(&self.deadline_ms) {
             let range = format!("from {MIN_DEADLINE_MS} to {MAX_DEADLINE_MS} is possible");
             return Err(format!("deadline_ms = {}: {range}", self.deadline_ms));
+        }
+        if !(MIN_LOAD_DEADLINE_MS..=MAX_LOAD_DEADLINE_MS).contains(&self.load_deadline_ms) {
+            let range = format!("from {MIN_LOAD_DEADLINE_MS} to {MAX_LOAD_DEADLINE_MS} is possible");
+            return Err(format!("load_deadline_ms = {}: {range}", self.load_deadline_ms));
         }
         self.validate_remote()
     }
@@ -165,6 +179,11 @@ impl Config {
             return Err(format!("remote_concurrency = {given}: from 1 to {MAX_REQUESTS} is possible"));
         }
         Ok(())
+    }
+
+    /// How long a model's loading is waited for.
+    pub(super) fn load_limit(&self) -> Duration {
+        Duration::from_millis(self.load_deadline_ms)
     }
 
     /// How many detectors work at the same time on this machine: those that are configured, or one for every two cores, so
@@ -215,6 +234,8 @@ mod tests {
             ("threads = 1000", "threads = 1000"),
             ("deadline_ms = 99", "deadline_ms = 99"),
             ("deadline_ms = 600001", "deadline_ms = 600001"),
+            ("load_deadline_ms = 999", "load_deadline_ms = 999"),
+            ("load_deadline_ms = 3600001", "load_deadline_ms = 3600001"),
             ("batch = 0", "batch = 0"),
             ("batch = 65", "batch = 65"),
             ("model = ''", "model = \"\""),
