@@ -8,7 +8,6 @@
 //! and from `.sightline/models` (or `SIGHTLINE_MODELS`); what is absent is left out with a line.
 
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -20,23 +19,18 @@ use sightline::detect::heads::{Filter, Graph, Head, Output, Parts, Port};
 use sightline::detect::nms::{Candidate, NmsMode, suppress};
 use sightline::detect::preprocess::Preprocessor;
 use sightline::detect::{
-    Colour, Config, DetectError, Detector, Family, Fit, Found, InputSize, InputSpec, Interpolation, LaneOptions,
-    Manifest, Model, OutputSpec, Picture, Pools, Settings, locate,
+    Colour, Config, DetectError, Detector, Family, Fit, Found, InputSize, InputSpec, Interpolation, LaneOptions, Model,
+    OutputSpec, Picture, Pools, Settings, locate,
 };
 use sightline::media::{BBox, Frame, FrameLedger, I420Frame, RtpTimestamp};
 
-/// A frame with something in it: gradients, so that no step meets constant data.
-fn frame(width: usize, height: usize) -> I420Frame {
-    let mut frame = I420Frame::black(width, height);
-    let (y, u, v) = frame.planes_mut();
-    for (at, sample) in y.iter_mut().enumerate() {
-        *sample = u8::try_from(16 + (at / width + at % width) % 200).unwrap_or(16);
-    }
-    for (at, sample) in u.iter_mut().chain(v).enumerate() {
-        *sample = u8::try_from(40 + at % 170).unwrap_or(40);
-    }
-    frame
-}
+#[path = "support/inputs.rs"]
+mod inputs;
+#[path = "support/models.rs"]
+mod models;
+
+use inputs::{candidates, frame, noise, shipped};
+use models::Place;
 
 fn preprocess(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("preprocess");
@@ -67,19 +61,6 @@ fn ultralytics_640() -> InputSpec {
         mean: [0.0; 3],
         std: [255.0; 3],
     }
-}
-
-fn shipped(name: &str) -> InputSpec {
-    Manifest::shipped(name).unwrap().unwrap().input
-}
-
-fn noise(len: usize) -> Vec<f32> {
-    let mut state = 1u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        f32::from(u16::try_from(state >> 16).unwrap_or(0)) / 65_536.0
-    };
-    (0..len).map(|_| next()).collect()
 }
 
 /// One head: its name, its family, the input, the classes, the score that a few in a hundred pass, and its outputs.
@@ -181,15 +162,7 @@ fn heads(criterion: &mut Criterion) {
 fn nms(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("nms");
     for count in [100, 1000] {
-        let values = noise(count * 5);
-        let all: Vec<_> = values
-            .chunks_exact(5)
-            .map(|v| {
-                let (x, y) = (v[0] * 600.0, v[1] * 600.0);
-                let bbox = BBox::new(x, y, x + 20.0 + v[2] * 80.0, y + 20.0 + v[3] * 80.0);
-                Candidate { bbox, score: v[4], class_id: 0, row: 0 }
-            })
-            .collect();
+        let all = candidates(count);
         let mut work = Vec::new();
         group.bench_function(format!("{count} candidates"), |bencher| {
             bencher.iter(|| {
@@ -202,29 +175,22 @@ fn nms(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The models that are there, loaded: a name for the report, the configuration, the model. `ultralytics`: with those that need
-/// no manifest.
-fn models(ultralytics: bool) -> Vec<(&'static str, Config, Model)> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let shared = std::env::var_os("SIGHTLINE_SHARED").map_or_else(|| root.join("../shared"), PathBuf::from);
-    let pulled = std::env::var_os("SIGHTLINE_MODELS").map_or_else(|| root.join(".sightline/models"), PathBuf::from);
-    let media = shared.join("media/models");
-    let yolov10 = media.join("agpl_test_only/yolov10n_fp32deq_640.onnx");
-    let mut known = vec![("yolox-nano", "yolox-nano".to_owned(), media), ("face", "face".to_owned(), pulled.clone())];
-    if ultralytics {
-        known.push(("yolov10n 640", yolov10.display().to_string(), pulled));
-    }
-    let loaded = known.into_iter().filter_map(|(name, model, models_dir)| {
-        let config = Config { model, models_dir, workers: Some(2), ..Config::default() };
-        match Model::load(&config) {
-            Ok(model) => Some((name, config, model)),
-            Err(error) => {
-                println!("left out: {error}");
-                None
-            }
-        }
+/// Models of several families.
+const MODELS: [(&str, Place); 4] = [
+    ("yolox-nano", Place::Shared("yolox-nano")),
+    ("face", Place::Pulled("face")),
+    ("picodet-s", Place::Shared("picodet-s")),
+    ("yolov10n 640", Place::File("agpl_test_only/yolov10n_fp32deq_640.onnx")),
+];
+
+/// Those of `wanted` that are there, loaded: a name for the report, the configuration, the model.
+fn loaded(wanted: &[(&'static str, Place)]) -> Vec<(&'static str, Config, Model)> {
+    let base = Config { workers: Some(2), ..Config::default() };
+    let all = wanted.iter().filter_map(|&(name, place)| {
+        let config = models::config(place, &base);
+        models::load(&config).map(|model| (name, config, model))
     });
-    loaded.collect()
+    all.collect()
 }
 
 /// How long each side of the comparison runs, and how often: the two take turns, so that a noisy moment hits both.
@@ -289,7 +255,7 @@ fn resident() -> Option<f64> {
 
 fn pool(_: &mut Criterion) {
     let picture = Arc::new(frame(1280, 720));
-    for (name, config, model) in models(false) {
+    for (name, config, model) in loaded(&MODELS[..2]) {
         let settings = model.settings(&config);
         let mut sizes = Vec::new();
         let mut detectors: Vec<_> = (0..4)
@@ -354,7 +320,7 @@ const TURNS: usize = 60;
 /// that is printed comes from both in turns.
 fn whole(criterion: &mut Criterion) {
     let frame = frame(1280, 720);
-    for (name, config, model) in models(true) {
+    for (name, config, model) in loaded(&MODELS) {
         let located = locate(&config.model, &config.models_dir).unwrap();
         let input = model.info().input.unwrap();
         let mut session = Session::open(&find_library(None), &located.path, 1).unwrap();

@@ -15,12 +15,18 @@ use std::time::{Duration, Instant};
 use sightline::annotate::Annotator;
 use sightline::detect::follow::{Follower, View, Way};
 use sightline::detect::heads::{Filter, Graph, Head, Output, Port};
-use sightline::detect::nms::{Candidate, NmsMode, suppress};
+use sightline::detect::nms::{NmsMode, suppress};
 use sightline::detect::preprocess::Preprocessor;
-use sightline::detect::{Family, Manifest, OutputSpec, Picture, Tracker};
+use sightline::detect::{Family, OutputSpec, Picture, Tracker};
 use sightline::media::{BBox, Detection, DetectionTimes, Detections, I420Frame, RtpPacket, RtpTimestamp};
 use sightline::peer::packetize;
 use sightline::source::rtp::{Assembler, AssemblerConfig};
+
+#[path = "support/inputs.rs"]
+#[allow(dead_code)] // the picture here is another
+mod inputs;
+
+use inputs::{candidates, noise, shipped};
 
 /// Compilers differ by a little from version to version.
 const MARGIN: f64 = 0.03;
@@ -66,15 +72,6 @@ fn picture(n: usize) -> I420Frame {
     picture
 }
 
-fn noise(len: usize) -> Vec<f32> {
-    let mut state = 1u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        f32::from(u16::try_from(state >> 16).unwrap_or(0)) / 65_536.0
-    };
-    (0..len).map(|_| next()).collect()
-}
-
 /// Ten boxes that move two pixels a picture.
 fn boxes(n: usize) -> Vec<Detection> {
     let one = |k: u8| {
@@ -86,7 +83,7 @@ fn boxes(n: usize) -> Vec<Detection> {
 }
 
 fn convert() {
-    let input = Manifest::shipped("yolox-nano").expect("shipped").expect("it is one of ours").input;
+    let input = shipped("yolox-nano");
     let (mut preprocessor, picture) = (Preprocessor::new(input), picture(0));
     twice(|| {
         black_box(preprocessor.run(Picture::I420(&picture)).expect("a picture like any other").tensor.len());
@@ -94,7 +91,7 @@ fn convert() {
 }
 
 fn head() {
-    let input = Manifest::shipped("yolox-nano").expect("shipped").expect("it is one of ours").input;
+    let input = shipped("yolox-nano");
     let port = |shape: &[usize]| Port {
         name: "x".into(),
         kind: "f32".into(),
@@ -115,12 +112,7 @@ fn head() {
 }
 
 fn nms() {
-    let candidate = |v: &[f32]| {
-        let (x, y) = (v[0] * 600.0, v[1] * 600.0);
-        let bbox = BBox::new(x, y, x + 20.0 + v[2] * 80.0, y + 20.0 + v[3] * 80.0);
-        Candidate { bbox, score: v[4], class_id: 0, row: 0 }
-    };
-    let all: Vec<_> = noise(1000 * 5).chunks_exact(5).map(candidate).collect();
+    let all = candidates(1000);
     let mut work = Vec::new();
     twice(|| {
         work.clone_from(&all);

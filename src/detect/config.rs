@@ -3,6 +3,7 @@
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -26,8 +27,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Threads inside one session; unset: 1.
     pub threads: Option<usize>,
-    /// The most pictures of several streams that a model with an open batch axis looks at together; unset: 1 on the CPU, and 8
-    /// elsewhere.
+    /// The most pictures of several streams that a model with an open batch axis looks at together; unset: 1 on a CPU, where a
+    /// batch is no faster, and 8 on a GPU.
     pub batch: Option<usize>,
     /// On what the models run: `cpu`, `cuda`, `tensorrt` or `openvino`; all but the first are cargo features.
     pub provider: Provider,
@@ -42,6 +43,8 @@ pub struct Config {
     pub remote_concurrency: usize,
     /// An inference that takes longer is ended, in milliseconds.
     pub deadline_ms: u64,
+    /// A model that is not loaded by then is given up, in milliseconds.
+    pub load_deadline_ms: u64,
     /// The folder that models are pulled into and looked up in.
     pub models_dir: PathBuf,
     /// The ONNX Runtime's library; unset: `ORT_DYLIB_PATH`, else the newest `.sightline/lib/libonnxruntime.so*`, else
@@ -66,6 +69,7 @@ impl Default for Config {
             remote_timeout_ms: 1000,
             remote_concurrency: 4,
             deadline_ms: 5000,
+            load_deadline_ms: 120_000,
             models_dir: ".sightline/models".into(),
             onnxruntime: None,
         }
@@ -81,7 +85,7 @@ const MAX_THREADS: usize = 256;
 /// The memory for a batch grows with it: more is a slip of the finger.
 const MAX_BATCH: usize = 64;
 
-/// What a batch may be where the CPU does not run it, unless configured. Not measured.
+/// What a batch may be on a GPU, unless configured. Not measured: no GPU was there.
 const DEFAULT_BATCH: usize = 8;
 
 /// More requests at a time than this is one, too.
@@ -92,6 +96,12 @@ const MIN_DEADLINE_MS: u64 = 100;
 
 /// Nobody waits longer than ten minutes for a picture.
 const MAX_DEADLINE_MS: u64 = 600_000;
+
+/// A small model on a busy machine takes some hundreds of milliseconds.
+const MIN_LOAD_DEADLINE_MS: u64 = 1000;
+
+/// TensorRT takes minutes to compile a large model.
+const MAX_LOAD_DEADLINE_MS: u64 = 3_600_000;
 
 impl Config {
     /// Checks the ranges.
@@ -125,6 +135,10 @@ impl Config {
         if !(MIN_DEADLINE_MS..=MAX_DEADLINE_MS).contains(&self.deadline_ms) {
             let range = format!("from {MIN_DEADLINE_MS} to {MAX_DEADLINE_MS} is possible");
             return Err(format!("deadline_ms = {}: {range}", self.deadline_ms));
+        }
+        if !(MIN_LOAD_DEADLINE_MS..=MAX_LOAD_DEADLINE_MS).contains(&self.load_deadline_ms) {
+            let range = format!("from {MIN_LOAD_DEADLINE_MS} to {MAX_LOAD_DEADLINE_MS} is possible");
+            return Err(format!("load_deadline_ms = {}: {range}", self.load_deadline_ms));
         }
         self.validate_remote()
     }
@@ -167,6 +181,11 @@ impl Config {
         Ok(())
     }
 
+    /// How long a model's loading is waited for.
+    pub(super) fn load_limit(&self) -> Duration {
+        Duration::from_millis(self.load_deadline_ms)
+    }
+
     /// How many detectors work at the same time on this machine: those that are configured, or one for every two cores, so
     /// that the other half is the video's.
     pub(super) fn local_workers(&self) -> usize {
@@ -176,7 +195,12 @@ impl Config {
 
     /// The most pictures that go into one run of a model whose batch axis is open.
     pub(super) fn most_together(&self) -> usize {
-        self.batch.unwrap_or(if self.provider == Provider::Cpu { 1 } else { DEFAULT_BATCH })
+        let otherwise = match self.provider {
+            // Where one core has all the work, pictures together take as long as one by one, or longer (docs/performance.md).
+            Provider::Cpu | Provider::Openvino => 1,
+            Provider::Cuda | Provider::Tensorrt => DEFAULT_BATCH,
+        };
+        self.batch.unwrap_or(otherwise)
     }
 
     /// How many threads take turns. One that waits for a server costs nothing: unless they are configured, there are as many
@@ -210,6 +234,8 @@ mod tests {
             ("threads = 1000", "threads = 1000"),
             ("deadline_ms = 99", "deadline_ms = 99"),
             ("deadline_ms = 600001", "deadline_ms = 600001"),
+            ("load_deadline_ms = 999", "load_deadline_ms = 999"),
+            ("load_deadline_ms = 3600001", "load_deadline_ms = 3600001"),
             ("batch = 0", "batch = 0"),
             ("batch = 65", "batch = 65"),
             ("model = ''", "model = \"\""),

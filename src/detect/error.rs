@@ -1,6 +1,7 @@
 //! What can go wrong, split by consequence.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::backend::Provider;
 
@@ -36,6 +37,16 @@ pub enum DetectError {
         model: String,
         /// What was found, and what was expected.
         reason: String,
+    },
+    /// Its loading does not end: refused, and the thread that loads it is left to itself.
+    #[error(
+        "model `{model}` was not loaded within {} s; [detect] load_deadline_ms sets that", .limit.as_secs_f64()
+    )]
+    Overdue {
+        /// The name or path asked for.
+        model: String,
+        /// How long it was waited for.
+        limit: Duration,
     },
     /// What the model is to run on is not there: refused at start, never replaced by something slower.
     #[error("the execution provider `{provider}` cannot be used: {reason}; it needs {}", .provider.needs())]

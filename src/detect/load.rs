@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::backend::{Provider, Session, SessionOptions, find_library};
 use super::heads::{Graph, identify};
@@ -11,6 +12,7 @@ use super::locate::{Located, by_digest, find};
 use super::manifest::{Manifest, Source};
 use super::model::{Model, ModelInfo};
 use super::network::{NetworkDetector, Reading, unusable};
+use super::patience::{ended_after, within};
 use super::{Config, DetectError, Detector, InputSpec, Picture, Settings, digest, motion, remote};
 use crate::media::I420Frame;
 
@@ -25,8 +27,15 @@ impl Model {
     ///
     /// # Errors
     /// [`DetectError::Missing`] when the file is not there; [`DetectError::Runtime`] without the ONNX Runtime;
-    /// [`DetectError::Unusable`] for everything else that is wrong with it.
+    /// [`DetectError::Overdue`] when it takes longer than `config.load_deadline_ms`; [`DetectError::Unusable`] for everything else
+    /// that is wrong with it.
     pub fn load(config: &Config) -> Result<Self, DetectError> {
+        let own = config.clone();
+        within(config.load_limit(), &config.model, move || Self::load_unwatched(&own))
+    }
+
+    /// The same, by whoever holds the deadline.
+    pub(super) fn load_unwatched(config: &Config) -> Result<Self, DetectError> {
         if config.remote.is_some() { remote::load(config) } else { Self::load_here(config) }
     }
 
@@ -81,7 +90,7 @@ impl Model {
             Sessions::Own(bytes)
         };
         let mut first = NetworkDetector::new(Arc::clone(&info), input, reading, session)?;
-        rehearse(&mut first, &info)?;
+        rehearse(&mut first, &info, config.load_limit())?;
         let most = if several { config.most_together() } else { 1 };
         let batch = if most > 1 && rehearse_together(&mut first) { most } else { 1 };
 
@@ -126,9 +135,18 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Looks at one grey picture: a graph with open sides shows only now what it gives, and the first run is slow.
-pub(super) fn rehearse(detector: &mut NetworkDetector, info: &ModelInfo) -> Result<(), DetectError> {
+/// A graph without end is ended by the deadline for loading.
+pub(super) fn rehearse(detector: &mut NetworkDetector, info: &ModelInfo, limit: Duration) -> Result<(), DetectError> {
     let settings = Settings { confidence: 1.0, iou: 1.0, classes: None, max_detections: 1 };
-    match detector.detect(Picture::I420(&I420Frame::black(640, 480)), &settings) {
+    let look = |detector: &mut NetworkDetector| detector.detect(Picture::I420(&I420Frame::black(640, 480)), &settings);
+    let (found, late) = match detector.stopper() {
+        Some(stopper) => ended_after(limit, stopper, || look(detector)),
+        None => (look(detector), false),
+    };
+    if late {
+        return Err(DetectError::Overdue { model: info.name.to_string(), limit });
+    }
+    match found {
         Err(DetectError::Frame(reason)) => Err(DetectError::Unusable {
             model: info.name.to_string(),
             reason: format!("it fails on a picture of 640×480 pixels: {reason}"),

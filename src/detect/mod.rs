@@ -26,6 +26,7 @@ mod model;
 mod motion;
 mod network;
 pub mod nms;
+mod patience;
 mod pool;
 mod pools;
 pub mod preprocess;

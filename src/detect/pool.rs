@@ -250,6 +250,7 @@ impl Shared {
             frames: self.frames.load(Ordering::Relaxed),
             panics: self.panics.load(Ordering::Relaxed),
             overdue: self.overdue.load(Ordering::Relaxed),
+            loads_overdue: 0,
             replaced: self.replaced.load(Ordering::Relaxed),
             busy: Duration::from_nanos(self.busy_ns.load(Ordering::Relaxed)),
             uptime: self.started.elapsed(),

@@ -14,7 +14,6 @@ mod swap;
 mod upload;
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
@@ -24,7 +23,8 @@ use arc_swap::ArcSwap;
 
 use super::lane::{Lane, LaneOptions, LaneState, OnResult, lock};
 use super::loaded::Loaded;
-use super::pool::{Shared, give_way, said};
+use super::patience::within;
+use super::pool::Shared;
 use super::{Cascade, Config, DetectError, Family, Model, ModelInfo, Settings};
 use crate::media::{DetectionTimes, Detections};
 use files::Seen;
@@ -49,6 +49,8 @@ pub struct PoolStats {
     pub panics: u64,
     /// Frames that took longer than the deadline.
     pub overdue: u64,
+    /// Models whose loading was given up, because it would not end.
+    pub loads_overdue: u64,
     /// Threads that were given up and replaced, because their detector would not end.
     pub replaced: u64,
     /// The time spent on frames by all threads together; a frame counts when it is done.
@@ -83,14 +85,17 @@ struct Inner {
     shared: Arc<Shared>,
     config: Config,
     default: ArcSwap<Loaded>,
-    load: Box<Load>,
+    load: Arc<Load>,
     models: Mutex<HashMap<String, Entry>>,
+    /// Those of them that are two in a row, by their keys.
+    cascades: Mutex<HashMap<String, Cascade>>,
     /// One model at a time is replaced.
     swapping: Mutex<()>,
     seen: Mutex<HashMap<String, Seen>>,
     /// Why the newest file of a model is not in use.
     refused: Mutex<HashMap<String, Arc<str>>>,
     last_id: AtomicU64,
+    loads_overdue: AtomicU64,
 }
 
 /// A model that is not the configured one.
@@ -122,12 +127,13 @@ impl Pools {
     /// all streams that do not name another. Its detectors are made here, so that a model that cannot be used is refused now.
     ///
     /// # Errors
-    /// [`DetectError`] of the detectors; [`DetectError::Thread`] when the system gives no thread.
+    /// [`DetectError`] of the detectors, their slowness included; [`DetectError::Thread`] when the system gives no thread.
     pub fn start(default: Model, config: &Config) -> Result<Arc<Self>, DetectError> {
-        Self::start_with(default, config, Model::load)
+        Self::start_with(default, config, Model::load_unwatched)
     }
 
-    /// The same with another way from a configuration, whose `model` is what a stream asks for, to a model.
+    /// The same with another way from a configuration, whose `model` is what a stream asks for, to a model. It need not keep the
+    /// deadline for loading.
     ///
     /// # Errors
     /// The same.
@@ -138,18 +144,21 @@ impl Pools {
     ) -> Result<Arc<Self>, DetectError> {
         let workers = config.all_workers();
         let default = Arc::new(Loaded::new(default));
-        default.stock(workers)?;
+        let own = Arc::clone(&default);
+        within(config.load_limit(), &config.model, move || own.stock(workers))?;
         let shared = Shared::start(workers, Duration::from_millis(config.deadline_ms))?;
         let inner = Inner {
             shared,
             config: config.clone(),
             default: ArcSwap::new(default),
-            load: Box::new(load),
+            load: Arc::new(load),
             models: Mutex::default(),
+            cascades: Mutex::default(),
             swapping: Mutex::default(),
             seen: Mutex::default(),
             refused: Mutex::default(),
             last_id: AtomicU64::new(0),
+            loads_overdue: AtomicU64::new(0),
         };
         inner.files_taken(&config.model);
         Ok(Arc::new(Self { inner: Arc::new(inner) }))
@@ -198,7 +207,7 @@ impl Pools {
     /// How much the threads have worked.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        self.inner.shared.stats()
+        PoolStats { loads_overdue: self.inner.loads_overdue.load(Ordering::Relaxed), ..self.inner.shared.stats() }
     }
 
     /// Ends what can be ended of the frames in work, lets the threads finish the others, and joins them; a thread whose frame
@@ -269,12 +278,12 @@ impl Inner {
         };
         waiting.push(Arc::clone(lane));
         models.insert(name.to_owned(), Entry::Loading(waiting, known));
+        if let Some(cascade) = cascade {
+            lock(&self.cascades).insert(name.to_owned(), cascade);
+        }
         drop(models);
         let (this, wish) = (Arc::clone(self), name.to_owned());
-        let thread = thread::Builder::new().name("detect-load".to_owned()).spawn(move || {
-            give_way();
-            this.load(&wish, there, cascade.as_ref());
-        });
+        let thread = thread::Builder::new().name("detect-load-wait".to_owned()).spawn(move || this.load(&wish, there));
         if let Err(error) = thread {
             self.refuse(name, &format!("the system gave no thread to load it: {error}"));
         }
@@ -285,34 +294,65 @@ impl Inner {
         (self.shared.lanes_of(model) + more).min(self.shared.stats().workers)
     }
 
+    /// What `load` gives, if it gives it before the deadline for loading; what it still brings later is dropped.
+    fn in_time<T: Send + 'static>(
+        &self,
+        name: &str,
+        load: impl FnOnce() -> Result<T, DetectError> + Send + 'static,
+    ) -> Result<T, DetectError> {
+        within(self.config.load_limit(), name, load).inspect_err(|error| {
+            if let DetectError::Overdue { .. } = error {
+                self.loads_overdue.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%error, "a model's loading does not end: it is left to itself");
+            }
+        })
+    }
+
+    /// The model of that name, or the cascade of that key, out of its files.
+    fn model(&self, name: &str) -> Result<Model, DetectError> {
+        let cascade = lock(&self.cascades).get(name).cloned();
+        match cascade {
+            None => (self.load)(&self.config_for(name)),
+            // One that is in use is the same: its weights are in memory once, and its server is called on one connection.
+            Some(cascade) => {
+                cascade.load(|model| self.in_use(model).map_or_else(|| (self.load)(&self.config_for(model)), Ok))
+            }
+        }
+    }
+
+    /// The model of that name, where a stream has it.
+    fn in_use(&self, name: &str) -> Option<Model> {
+        if self.is_default(name) {
+            return Some(self.default.load().model.clone());
+        }
+        match lock(&self.models).get(name) {
+            Some(Entry::Ready(model)) => model.upgrade().map(|model| model.model.clone()),
+            _ => None,
+        }
+    }
+
     /// Loads a model unless it is there, makes its detectors, and seats the lanes that wait for it.
-    fn load(&self, name: &str, there: Option<Arc<Loaded>>, cascade: Option<&Cascade>) {
+    fn load(self: &Arc<Self>, name: &str, there: Option<Arc<Loaded>>) {
         let first = there.is_none();
-        let loaded = catch_unwind(AssertUnwindSafe(|| {
+        let (this, wish) = (Arc::clone(self), name.to_owned());
+        let loaded = self.in_time(name, move || {
             let model = if let Some(model) = there {
                 model
             } else {
-                let load = |model: &str| (self.load)(&self.config_for(model));
-                // A cascade's models are its own, also where another stream uses the same alone; their files are not watched.
-                Arc::new(Loaded::new(if let Some(cascade) = cascade {
-                    cascade.load(load)?
-                } else {
-                    self.files_taken(name);
-                    load(name)?
-                }))
+                this.files_taken(&wish);
+                Arc::new(Loaded::new(this.model(&wish)?))
             };
-            if let Err(error) = model.stock(self.wanted(&model, 1)) {
+            if let Err(error) = model.stock(this.wanted(&model, 1)) {
                 if first {
                     return Err(error);
                 }
-                tracing::warn!(model = name, %error, "no further detector could be made");
+                tracing::warn!(model = wish, %error, "no further detector could be made");
             }
             Ok(model)
-        }));
+        });
         let model = match loaded {
-            Ok(Ok(model)) => model,
-            Ok(Err(error)) => return self.refuse(name, &error.to_string()),
-            Err(panic) => return self.refuse(name, &format!("the loading panicked: {}", said(&*panic))),
+            Ok(model) => model,
+            Err(error) => return self.refuse(name, &error.to_string()),
         };
         if first {
             tracing::info!(model = name, family = %model.model.info().family, "model loaded");
@@ -332,7 +372,8 @@ impl Inner {
                 return;
             }
             drop(models);
-            if let Err(error) = model.stock(self.wanted(&model, waiting.len())) {
+            let (more, count) = (Arc::clone(&model), self.wanted(&model, waiting.len()));
+            if let Err(error) = self.in_time(name, move || more.stock(count)) {
                 tracing::warn!(model = name, %error, "no further detector could be made");
             }
             for lane in &waiting {

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use super::*;
+use crate::detect::backend::made::{brightness, endless_brightness};
 use crate::detect::{Detector, Family, Found, LaneCounters, Picture};
 use crate::detect::{LaneModel, Priority, Stopper, Zone};
 use crate::media::{BBox, Detection, Frame, FrameLedger, I420Frame, Mark, Plane, RtpTimestamp};
@@ -382,6 +383,7 @@ fn the_load_is_the_share_of_the_time_spent_on_frames() {
         frames: 0,
         panics: 0,
         overdue: 0,
+        loads_overdue: 0,
         replaced: 0,
         busy: Duration::from_millis(busy_ms),
         uptime: Duration::from_millis(uptime_ms),
@@ -459,74 +461,6 @@ fn only_what_stands_in_the_zone_counts_and_keeps_its_track() {
     assert_eq!(seen, [vec![Some(1)], vec![Some(1)], vec![], vec![Some(1)]]);
 }
 
-/// Other models, loaded when the test says so.
-struct Store {
-    asked: Receiver<String>,
-    answers: Sender<Answer>,
-    /// Detectors of other models that live.
-    alive: Arc<AtomicU64>,
-}
-
-enum Answer {
-    Here,
-    Nothing,
-    Panic,
-}
-
-/// A detector that finds nothing, at once, and counts itself.
-struct Blind(Arc<AtomicU64>);
-
-impl Detector for Blind {
-    fn detect(&mut self, _: Picture<'_>, _: &Settings) -> Result<Found, DetectError> {
-        Ok(Found::default())
-    }
-}
-
-impl Drop for Blind {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-fn store(workers: usize) -> (Stage, Store) {
-    let ((asked_in, asked), (answers, answers_out)) = (channel(), channel());
-    let alive = Arc::new(AtomicU64::new(0));
-    let (count, answers_out) = (Arc::clone(&alive), Mutex::new(answers_out));
-    let stage = Stage::with(workers, false, move |config| {
-        asked_in.send(config.model.clone()).unwrap();
-        match lock(&answers_out).recv_timeout(PATIENCE).unwrap() {
-            Answer::Here => {}
-            Answer::Nothing => return Err(DetectError::Frame("it is not there".into())),
-            Answer::Panic => panic!("on purpose"),
-        }
-        let info = ModelInfo { name: (&*config.model).into(), confidence: 0.25, ..Model::motion().info().clone() };
-        let count = Arc::clone(&count);
-        Ok(Model::new(info, false, move || {
-            count.fetch_add(1, Ordering::SeqCst);
-            Ok(Box::new(Blind(Arc::clone(&count))))
-        }))
-    });
-    (stage, Store { asked, answers, alive })
-}
-
-impl Store {
-    fn asked(&self) -> String {
-        self.asked.recv_timeout(PATIENCE).unwrap()
-    }
-
-    fn answer(&self, answer: Answer) {
-        self.answers.send(answer).unwrap();
-    }
-}
-
-impl Stage {
-    fn other(&self, stream: &str, model: &str) -> Lane {
-        let deliver = self.deliver.clone();
-        let options = LaneOptions { model: Some(model.into()), ..LaneOptions::default() };
-        self.pool.lane(stream.into(), options, move |result| deliver.send(result).unwrap())
-    }
-}
-
 /// Waits for what a thread that nobody hears of does next.
 fn until(what: &str, mut state: impl FnMut() -> bool) {
     let started = Instant::now();
@@ -536,182 +470,11 @@ fn until(what: &str, mut state: impl FnMut() -> bool) {
     }
 }
 
-#[test]
-fn another_model_is_loaded_beside_the_others_way_and_goes_with_its_last_lane() {
-    let (stage, store) = store(2);
-    let (usual, other) = (stage.lane("usual"), stage.other("other", "b"));
-    assert_eq!(store.asked(), "b");
-    assert!(matches!(other.model(), LaneModel::Loading) && other.labels().is_empty());
-    assert!(stage.pool.info().iter().any(|info| info.model == "b" && info.loading));
-    other.offer(frame(34, 1));
-    other.offer(frame(34, 2));
-    usual.offer(frame(32, 0));
-    assert_eq!(&*stage.pass().1.model, "puppet", "the others go on meanwhile");
-    store.answer(Answer::Here);
-    let first = stage.result();
-    assert_eq!((&*first.model, first.frame_id), ("b", 2), "the newest waited");
-    assert!(matches!(other.model(), LaneModel::Ready(info) if &*info.name == "b"));
-    assert_eq!(other.settings().confidence.to_bits(), 0.25f32.to_bits(), "its own threshold");
-    until("the frame is counted", || stage.pool.info().iter().any(|info| info.model == "b" && info.frames == 1));
-    let info = stage.pool.info();
-    let of = |name: &str| info.iter().find(|info| info.model == name).unwrap();
-    assert_eq!((of("puppet").default, of("puppet").lanes, of("puppet").detectors), (true, 1, 2));
-    assert_eq!((of("b").default, of("b").lanes, of("b").detectors, of("b").frames), (false, 1, 1, 1));
-
-    // The same for whoever else asks, with one more detector, and no more than there are threads.
-    let second = stage.other("second", "b");
-    let third = stage.other("third", "b");
-    for (lane, width) in [(&second, 36), (&third, 38)] {
-        lane.offer(frame(width, 0));
-        assert_eq!((stage.result().width, store.alive.load(Ordering::SeqCst)), (width as u32, 2));
-    }
-    assert!(store.asked.try_recv().is_err(), "it was loaded once");
-    drop((other, second));
-    assert_eq!(stage.pool.info().len(), 2);
-    drop(third);
-    // A thread may be about to put its detector back.
-    until("its detectors are gone", || store.alive.load(Ordering::SeqCst) == 0);
-    assert_eq!(stage.pool.info().len(), 1, "and the configured model stays");
-    assert_eq!(stage.left_over(), 0);
-}
-
-#[test]
-fn a_model_that_cannot_be_loaded_is_an_error_of_its_stream_alone() {
-    let (stage, store) = store(1);
-    let (usual, bad) = (stage.lane("usual"), stage.other("bad", "b"));
-    for (answer, said) in [(Answer::Nothing, "it is not there"), (Answer::Panic, "on purpose")] {
-        let worse = stage.other("worse", "b");
-        worse.offer(frame(34, 0));
-        assert_eq!(store.asked(), "b");
-        store.answer(answer);
-        until("the load has failed", || matches!(worse.model(), LaneModel::Failed(_)));
-        let LaneModel::Failed(reason) = worse.model() else { unreachable!() };
-        assert!(reason.contains(said), "{reason}");
-        worse.offer(frame(34, 1));
-        assert_eq!(worse.counters(), LaneCounters { offered: 2, passed_over: 0, skipped: 0, finished: 0, failed: 2 });
-        usual.offer(frame(32, 0));
-        stage.pass();
-    }
-    assert!(matches!(bad.model(), LaneModel::Failed(_)), "whoever waited for it hears too");
-    assert_eq!((stage.pool.info().len(), stage.left_over()), (1, 0));
-}
-
-#[test]
-fn the_default_models_name_is_no_other_model() {
-    let (stage, store) = store(1);
-    let lane = stage.other("a", "puppet");
-    lane.offer(frame(32, 0));
-    assert_eq!(&*stage.pass().1.model, "puppet");
-    assert!(store.asked.try_recv().is_err());
-}
-
-#[test]
-fn a_lane_that_goes_while_its_model_is_loaded_leaves_nothing() {
-    let (stage, store) = store(1);
-    let lane = stage.other("a", "b");
-    assert_eq!(store.asked(), "b");
-    lane.offer(frame(32, 0));
-    drop(lane);
-    store.answer(Answer::Here);
-    until("the model is gone", || stage.pool.info().len() == 1 && store.alive.load(Ordering::SeqCst) == 0);
-    assert_eq!((stage.pool.stats().lanes, stage.left_over()), (0, 0));
-}
-
-/// Hangs at the first picture: until it is ended if it `heeds` that, else until the test lets it go.
-struct Hanging {
-    heeds: bool,
-    hangs: bool,
-    end: Arc<(Mutex<bool>, Condvar)>,
-    go: Arc<Mutex<Receiver<()>>>,
-}
-
-impl Detector for Hanging {
-    fn detect(&mut self, _: Picture<'_>, _: &Settings) -> Result<Found, DetectError> {
-        if self.hangs && self.heeds {
-            let (ended, changed) = &*self.end;
-            drop(changed.wait_while(lock(ended), |ended| !*ended).unwrap());
-            return Err(DetectError::Frame("ended".into()));
-        }
-        if self.hangs {
-            let _ = lock(&self.go).recv_timeout(PATIENCE);
-        }
-        Ok(Found::default())
-    }
-
-    fn stopper(&self) -> Option<Stopper> {
-        let end = Arc::clone(&self.end);
-        self.heeds.then(|| {
-            Arc::new(move || {
-                *lock(&end.0) = true;
-                end.1.notify_all();
-            }) as Stopper
-        })
-    }
-}
-
-/// A pool of one thread whose first detector hangs, what lets go of it, and how many detectors were made.
-fn hanging(heeds: bool) -> (Arc<Pools>, Sender<()>, Arc<AtomicU64>) {
-    let (let_go, go) = channel();
-    let (go, made) = (Arc::new(Mutex::new(go)), Arc::new(AtomicU64::new(0)));
-    let count = Arc::clone(&made);
-    let model = Model::new(Model::motion().info().clone(), false, move || {
-        let hangs = count.fetch_add(1, Ordering::SeqCst) == 0;
-        Ok(Box::new(Hanging { heeds, hangs, end: Arc::default(), go: Arc::clone(&go) }))
-    });
-    let config = Config { workers: Some(1), deadline_ms: 100, ..Config::default() };
-    (Pools::start(model, &config).unwrap(), let_go, made)
-}
-
-#[test]
-fn a_detector_past_its_deadline_is_ended_counted_and_replaced() {
-    let (pool, _go, made) = hanging(true);
-    let (deliver, results) = channel();
-    let lane = pool.lane("a".into(), options(0.5), move |result| deliver.send(result).unwrap());
-    lane.offer(frame(32, 0));
-    until("the frame has failed", || lane.counters().failed == 1);
-    lane.offer(frame(32, 1));
-    assert_eq!(results.recv_timeout(PATIENCE).unwrap().frame_id, 1);
-    let stats = pool.stats();
-    assert_eq!((stats.overdue, stats.replaced, made.load(Ordering::SeqCst)), (1, 0, 2));
-    let info = &pool.info()[0];
-    assert_eq!((info.overdue, info.failed, info.detectors), (1, 1, 1));
-}
-
-#[test]
-fn a_detector_that_does_not_end_costs_its_thread_and_no_other_stream() {
-    let (pool, go, made) = hanging(false);
-    let (deliver, results) = channel();
-    let lanes = ["a", "b"].map(|name| {
-        let deliver = deliver.clone();
-        pool.lane(name.into(), options(0.5), move |result| deliver.send(result).unwrap())
-    });
-    lanes[0].offer(frame(32, 0));
-    until("the frame is in work", || pool.stats().working == 1);
-    lanes[1].offer(frame(34, 7));
-    assert_eq!(results.recv_timeout(PATIENCE).unwrap().frame_id, 7, "on a new thread");
-    assert_eq!((pool.stats().overdue, pool.stats().replaced), (1, 1));
-    assert_eq!(lanes[0].counters().failed, 1);
-    lanes[0].offer(frame(32, 1));
-    assert_eq!(results.recv_timeout(PATIENCE).unwrap().frame_id, 1, "the lane itself goes on");
-    go.send(()).unwrap();
-    until("the old thread is gone", || pool.stats().working == 0);
-    pool.shutdown();
-    drop((lanes, deliver));
-    assert!(results.recv_timeout(PATIENCE).is_err(), "what it found late is nobody's");
-    assert_eq!(made.load(Ordering::SeqCst), 2);
-}
-
-#[test]
-fn a_shutdown_does_not_wait_for_a_detector_that_hangs() {
-    for heeds in [true, false] {
-        let (pool, _go, _) = hanging(heeds);
-        let lane = pool.lane("a".into(), options(0.5), |_| {});
-        lane.offer(frame(32, 0));
-        until("the frame is in work", || pool.stats().working == 1);
-        pool.shutdown();
-        drop(lane);
-    }
-}
-
 #[path = "batch_tests.rs"]
 mod batch;
+
+#[path = "pools_deadline_tests.rs"]
+mod deadlines;
+
+#[path = "pools_models_tests.rs"]
+mod models;

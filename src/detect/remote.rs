@@ -152,7 +152,7 @@ impl Shared {
             }
         };
         let info = Arc::clone(&self.far.get().ok_or(DetectError::Frame("no model".into()))?.info);
-        match rehearse(&mut detector, &info) {
+        match rehearse(&mut detector, &info, self.config.load_limit()) {
             Ok(()) => Ok(Some(info)),
             // What the server refuses now it may take later; a model of the wrong kind was found out before.
             Err(_) if !self.remote.is_up() => Ok(None),

@@ -325,6 +325,7 @@ impl Pipeline {
         counter!("sightline_detector_frames_total").absolute(pool.frames);
         counter!("sightline_detector_panics_total").absolute(pool.panics);
         counter!("sightline_detector_overdue_total").absolute(pool.overdue);
+        counter!("sightline_model_loads_overdue_total").absolute(pool.loads_overdue);
         gauge!("sightline_detector_busy_seconds").set(pool.busy.as_secs_f64());
         #[allow(clippy::cast_precision_loss)] // a handful
         gauge!("sightline_detector_workers").set(pool.workers as f64);

@@ -8,6 +8,7 @@ pub enum Kind {
     U8 = 2,
     I32 = 6,
     I64 = 7,
+    Bool = 9,
     F16 = 10,
 }
 
@@ -109,6 +110,15 @@ pub const BOX: [f32; 4] = [16.0, 8.0, 48.0, 40.0];
 /// ([`BOX`]), whose score is the mean of the input's samples over 255. `batch` is the input's first side, -1 for an open one; the
 /// outputs of the pictures of a batch do not depend on each other.
 pub fn brightness(batch: i64) -> Vec<u8> {
+    brightness_after(batch, None)
+}
+
+/// The same, which never comes to an end.
+pub fn endless_brightness() -> Vec<u8> {
+    brightness_after(1, Some(i64::MAX))
+}
+
+fn brightness_after(batch: i64, rounds: Option<i64>) -> Vec<u8> {
     const ANCHORS: i64 = 8 * 8 + 4 * 4 + 2 * 2;
     const COLUMNS: usize = 6;
     let mut scale = vec![0.0; usize::try_from(ANCHORS).unwrap() * COLUMNS];
@@ -125,12 +135,51 @@ pub fn brightness(batch: i64) -> Vec<u8> {
     model.initializers.push(integers("each", &[-1, 1, 1]));
     model.initializers.push(tensor("scale", &[1, ANCHORS, 6], &scale));
     model.initializers.push(tensor("shift", &[1, ANCHORS, 6], &shift));
-    model.nodes.push(node("ReduceMean", &["images"], "mean", &[integer_list("axes", &[1, 2, 3])]));
+    let images = if let Some(rounds) = rounds {
+        model.initializers.push(scalar("rounds", rounds));
+        model.nodes.push(repeated("Abs", "rounds", "images", "looped", &[batch, 3, SIDE, SIDE]));
+        "looped"
+    } else {
+        "images"
+    };
+    model.nodes.push(node("ReduceMean", &[images], "mean", &[integer_list("axes", &[1, 2, 3])]));
     model.nodes.push(node("Reshape", &["mean", "each"], "means", &[]));
     model.nodes.push(node("Mul", &["means", "scale"], "scaled", &[]));
     model.nodes.push(node("Add", &["scaled", "shift"], "output", &[]));
     model.outputs.push(Port::new("output", Kind::F32, &[batch, ANCHORS, 6]));
     model.bytes()
+}
+
+/// A model that doubles its input, `f32[1,3,4,4]`, so many times.
+pub fn doubled(times: i64) -> Vec<u8> {
+    let shape = [1, 3, 4, 4];
+    let mut model = Model::new(&[Port::new("x", Kind::F32, &shape)]);
+    model.initializers.push(scalar("times", times));
+    model.nodes.push(repeated("Add", "times", "x", "y", &shape));
+    model.outputs.push(Port::new("y", Kind::F32, &shape));
+    model.bytes()
+}
+
+/// A node that gives a value to an operator of one or two inputs, and what that makes to it again, so often as `count` says.
+fn repeated(operator: &str, count: &str, input: &str, output: &str, shape: &[i64]) -> Vec<u8> {
+    let inputs: &[&str] = if operator == "Add" { &["v", "v"] } else { &["v"] };
+    let mut body = Vec::new();
+    bytes(&mut body, 1, &node("Identity", &["again"], "go_on", &[]));
+    bytes(&mut body, 1, &node(operator, inputs, "next", &[]));
+    bytes(&mut body, 2, b"body");
+    for port in [Port::new("n", Kind::I64, &[]), Port::new("again", Kind::Bool, &[]), Port::new("v", Kind::F32, shape)]
+    {
+        bytes(&mut body, 11, &value_info(&port));
+    }
+    for port in [Port::new("go_on", Kind::Bool, &[]), Port::new("next", Kind::F32, shape)] {
+        bytes(&mut body, 12, &value_info(&port));
+    }
+    // AttributeProto: the name, the graph, the type GRAPH.
+    let mut attribute = Vec::new();
+    bytes(&mut attribute, 1, b"body");
+    bytes(&mut attribute, 6, &body);
+    number(&mut attribute, 20, 5);
+    node("Loop", &[count, "", input], output, &[attribute])
 }
 
 /// A model with so many bytes of weights, and little else: the mean of the product of `f32[1,3,4,4]` with a wide matrix.
@@ -207,6 +256,10 @@ fn tensor(name: &str, shape: &[i64], data: &[f32]) -> Vec<u8> {
 fn integers(name: &str, data: &[i64]) -> Vec<u8> {
     let len = i64::try_from(data.len()).unwrap();
     raw_tensor(name, Kind::I64, &[len], &data.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
+}
+
+fn scalar(name: &str, value: i64) -> Vec<u8> {
+    raw_tensor(name, Kind::I64, &[], &value.to_le_bytes())
 }
 
 fn node(kind: &str, inputs: &[&str], output: &str, attributes: &[Vec<u8>]) -> Vec<u8> {

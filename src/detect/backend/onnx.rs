@@ -327,69 +327,9 @@ mod tests {
         assert!(error.contains("invalid ELF header") || error.contains("not a mach-o"), "{error}");
     }
 
-    /// The bytes of a protobuf field that holds bytes (wire type 2).
-    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        let mut out = vec![number << 3 | 2];
-        let mut length = bytes.len();
-        while length > 0x7f {
-            out.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-            length >>= 7;
-        }
-        out.push(u8::try_from(length).unwrap());
-        out.extend_from_slice(bytes);
-        out
-    }
-
-    /// The same of a small number (wire type 0).
-    fn number(field: u8, value: u8) -> Vec<u8> {
-        vec![field << 3, value]
-    }
-
-    /// A tensor's name, type and shape (`ValueInfoProto`).
-    fn tensor(name: &str, kind: u8, sides: &[u8]) -> Vec<u8> {
-        let sides: Vec<u8> = sides.iter().flat_map(|&side| field(1, &number(1, side))).collect();
-        let kind = field(1, &[number(1, kind), field(2, &sides)].concat());
-        [field(1, name.as_bytes()), field(2, &kind)].concat()
-    }
-
-    fn node(kind: &str, inputs: &[&str], outputs: &[&str], attributes: &[u8]) -> Vec<u8> {
-        let inputs = inputs.iter().flat_map(|name| field(1, name.as_bytes()));
-        let outputs = outputs.iter().flat_map(|name| field(2, name.as_bytes()));
-        inputs.chain(outputs).chain(field(4, kind.as_bytes())).chain(attributes.to_vec()).collect()
-    }
-
-    /// An ONNX model that doubles its input, `f32[1,3,4,4]`, so many times.
-    fn looping(times: i64) -> Vec<u8> {
-        const FLOAT: u8 = 1;
-        const INT64: u8 = 7;
-        const BOOL: u8 = 9;
-        let shape = [1, 3, 4, 4];
-        let body = [
-            field(1, &node("Identity", &["again"], &["go_on"], &[])),
-            field(1, &node("Add", &["v", "v"], &["twice"], &[])),
-            field(2, b"body"),
-            field(11, &tensor("n", INT64, &[])),
-            field(11, &tensor("again", BOOL, &[])),
-            field(11, &tensor("v", FLOAT, &shape)),
-            field(12, &tensor("go_on", BOOL, &[])),
-            field(12, &tensor("twice", FLOAT, &shape)),
-        ];
-        // AttributeProto: the name, the graph, the type GRAPH.
-        let body = [field(1, b"body"), field(6, &body.concat()), vec![0xa0, 1, 5]].concat();
-        let count = [number(2, INT64), field(8, b"times"), field(9, &times.to_le_bytes())].concat();
-        let graph = [
-            field(1, &node("Loop", &["times", "", "x"], &["y"], &field(5, &body))),
-            field(2, b"loop"),
-            field(5, &count),
-            field(11, &tensor("x", FLOAT, &shape)),
-            field(12, &tensor("y", FLOAT, &shape)),
-        ];
-        [number(1, 8), field(7, &graph.concat()), field(8, &number(2, 13))].concat()
-    }
-
     fn open(folder: &Path, times: i64) -> Session {
         let path = folder.join(format!("loop-{times}.onnx"));
-        std::fs::write(&path, looping(times)).unwrap();
+        std::fs::write(&path, crate::detect::backend::made::doubled(times)).unwrap();
         Session::open(&crate::detect::backend::find_library(None), &path, 1).unwrap()
     }
 

@@ -88,7 +88,8 @@ impl Cascade {
         load: impl Fn(&str) -> Result<Model, DetectError>,
     ) -> Result<Model, DetectError> {
         let first = load(&self.first)?;
-        let second = self.second.as_deref().map(load).transpose()?;
+        let again = |second: &str| if second == self.first { Ok(first.clone()) } else { load(second) };
+        let second = self.second.as_deref().map(again).transpose()?;
         Model::cascade(first, &self.classes, second)
     }
 }

@@ -4,11 +4,9 @@
 //! Streams keep their lanes, trackers and viewers, and the settings that somebody chose; a frame that a thread holds is finished
 //! by the detector that began it. A model that could not be loaded is tried again when its files change.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::thread;
 
 use super::files::{Seen, Stamp};
 use super::upload::{ReplaceError, Upload};
@@ -16,7 +14,6 @@ use super::{Entry, Inner, Pools};
 use crate::detect::lane::{LaneState, lock};
 use crate::detect::loaded::Loaded;
 use crate::detect::locate::{files_of, is_path, place};
-use crate::detect::pool::{give_way, said};
 use crate::detect::{Config, DetectError, Family, Model, motion};
 
 /// What came of a look at a model's files that had changed.
@@ -37,9 +34,9 @@ impl Pools {
         let _swapping = lock(&inner.swapping);
         let changed: Vec<String> = inner.watched().into_iter().filter(|key| inner.files_changed(key)).collect();
         let renew = |model: String| {
-            let config = inner.config_for(&model);
-            let loaded = inner.beside(|| (inner.load)(&config));
-            let outcome = match loaded.and_then(|new| inner.install(&model, new)) {
+            let (this, key) = (Arc::clone(inner), model.clone());
+            let ready = inner.in_time(&model, move || this.ready(&key, this.model(&key)?));
+            let outcome = match ready.map(|new| inner.install_ready(&model, &new)) {
                 Ok(true) => Ok(()),
                 // Whoever loads it now loads the new file.
                 Ok(false) => return None,
@@ -108,10 +105,12 @@ impl Pools {
         if matches!(lock(&inner.models).get(&key), Some(Entry::Loading(..))) {
             return Err(ReplaceError::Busy);
         }
-        let config = inner.config_for(&key);
-        let model =
-            inner.beside(|| Model::load_in_place(&config, part, &target, manifest)).map_err(ReplaceError::Refused)?;
-        let new = inner.ready(&key, model).map_err(ReplaceError::Refused)?;
+        let (this, name, part, at) = (Arc::clone(inner), key.clone(), part.to_owned(), target.clone());
+        let new = inner.in_time(&key, move || {
+            let model = Model::load_in_place(&this.config_for(&name), &part, &at, manifest)?;
+            this.ready(&name, model)
+        });
+        let new = new.map_err(ReplaceError::Refused)?;
         upload.store()?;
         // Whoever began to load it meanwhile may have read the old file: that is seen as a change.
         if inner.install_ready(&key, &new) {
@@ -153,14 +152,28 @@ impl Inner {
         if self.config.model != motion::NAME && !keys.contains(&self.config.model) {
             keys.push(self.config.model.clone());
         }
-        drop(models);
+        let mut cascades = lock(&self.cascades);
+        cascades.retain(|key, _| keys.contains(key));
+        // A cascade takes what is in use: the models come first.
+        keys.sort_by_key(|key| cascades.contains_key(key));
+        drop((models, cascades));
         lock(&self.seen).retain(|key, _| keys.contains(key));
         lock(&self.refused).retain(|key, _| keys.contains(key));
         keys
     }
 
+    /// How the files of a model, or of both models of a cascade, are now.
+    fn stamp(&self, key: &str) -> Stamp {
+        let folder = &self.config.models_dir;
+        let cascades = lock(&self.cascades);
+        Stamp::of(match cascades.get(key) {
+            Some(cascade) => cascade.models().flat_map(|model| files_of(model, folder)).collect(),
+            None => files_of(key, folder),
+        })
+    }
+
     fn files_changed(&self, key: &str) -> bool {
-        let now = Stamp::of(files_of(key, &self.config.models_dir));
+        let now = self.stamp(key);
         let mut seen = lock(&self.seen);
         if let Some(seen) = seen.get_mut(key) {
             return seen.changed(now);
@@ -171,7 +184,7 @@ impl Inner {
 
     /// Notes how a model's files are that are about to be read.
     pub(super) fn files_taken(&self, key: &str) {
-        let now = Stamp::of(files_of(key, &self.config.models_dir));
+        let now = self.stamp(key);
         lock(&self.seen).insert(key.to_owned(), Seen::taken(now));
     }
 
@@ -181,27 +194,6 @@ impl Inner {
             *reason = error.to_string().into();
             lanes.iter().filter_map(Weak::upgrade).for_each(|lane| lane.fail(reason));
         }
-    }
-
-    /// Loads on a thread that stands back behind the video's; a panic there is an error here.
-    fn beside<T: Send>(&self, load: impl FnOnce() -> Result<T, DetectError> + Send) -> Result<T, DetectError> {
-        let unusable = |reason: String| DetectError::Unusable { model: self.config.model.clone(), reason };
-        thread::scope(|scope| {
-            let thread = thread::Builder::new().name("detect-load".to_owned()).spawn_scoped(scope, || {
-                give_way();
-                catch_unwind(AssertUnwindSafe(load))
-            });
-            let refused = |error: std::io::Error| DetectError::Thread { workers: 1, reason: error.to_string() };
-            match thread.map_err(refused)?.join() {
-                Ok(Ok(result)) => result,
-                Ok(Err(panic)) | Err(panic) => Err(unusable(format!("the loading panicked: {}", said(&*panic)))),
-            }
-        })
-    }
-
-    fn install(&self, key: &str, model: Model) -> Result<bool, DetectError> {
-        let new = self.ready(key, model)?;
-        Ok(self.install_ready(key, &new))
     }
 
     /// The model with as many detectors as the old one has to have.
