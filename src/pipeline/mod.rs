@@ -15,6 +15,8 @@ mod inbox;
 mod ingress;
 mod ladder;
 mod latency;
+#[cfg(test)]
+mod link_tests;
 mod metrics;
 mod models;
 mod names;
