@@ -16,6 +16,8 @@ mod ingress;
 mod ladder;
 mod latency;
 mod memory;
+#[cfg(test)]
+mod link_tests;
 mod metrics;
 mod models;
 mod names;
