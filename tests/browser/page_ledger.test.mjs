@@ -7,7 +7,7 @@ import { ServerClock } from '../../web/js/clock.js';
 import { CaptureClock } from '../../web/js/latency.js';
 import { LedgerBook, LedgerReport, frameLedger, ledgerSum, loopbackLedger, quantilesOf, viewerLedger } from '../../web/js/ledger.js';
 import { fromHash, legOf, partsOf, toHash } from '../../web/js/result.js';
-import { LOOPBACK_STAGES, STAGES } from '../../web/js/stages.js';
+import { LOOPBACK_STAGES, STAGES, VIEWER_STAGES } from '../../web/js/stages.js';
 
 // A small seeded generator (mulberry32): a failure must come back.
 function random(seed) {
