@@ -113,6 +113,14 @@ pub struct Run {
     spent: Duration,
     slowest: Duration,
     pictures: u32,
+    /// Draws what the newest result misses, too.
+    missed: bool,
+    /// Boxes drawn, those with an object of the truth under them (IoU of 0.5 and more), and the sum of their IoU.
+    drawn: usize,
+    right: usize,
+    overlap: f64,
+    /// Objects of the truth that count with such a box.
+    recalled: usize,
 }
 
 impl Run {
@@ -127,14 +135,31 @@ impl Run {
             spent: Duration::ZERO,
             slowest: Duration::ZERO,
             pictures: 0,
+            missed: true,
+            drawn: 0,
+            right: 0,
+            overlap: 0.0,
+            recalled: 0,
         }
+    }
+
+    /// One that leaves out what the newest result misses.
+    pub fn found_alone(self) -> Self {
+        Self { missed: false, ..self }
     }
 
     fn draw(&mut self, view: &View<'_>, result: Option<&Detections>, truth: &[Detection]) {
         let begun = thread_time();
         let drawn = match &mut self.follower {
             None => result.map(|result| result.items.clone()).unwrap_or_default(),
-            Some(follower) => follower.boxes(view, result),
+            Some(follower) => {
+                let mut drawn = follower.boxes(view, result);
+                if self.missed {
+                    let missed = follower.missed(view, &drawn);
+                    drawn.extend(missed.into_iter().map(|missed| missed.item));
+                }
+                drawn
+            }
         };
         let spent = thread_time() - begun;
         self.spent += spent;
@@ -162,13 +187,29 @@ impl Run {
                 used[d] = true;
             }
         }
+        self.drawn += drawn.len();
         for (truth, iou) in truth.iter().zip(found) {
+            if iou >= 0.5 {
+                self.right += 1;
+                self.overlap += f64::from(iou);
+                self.recalled += usize::from(truth.confidence >= SURE);
+            }
             if truth.confidence >= SURE {
                 self.sum += f64::from(iou);
                 self.near += usize::from(iou >= 0.75);
                 self.objects += 1;
             }
         }
+    }
+
+    /// Recall, precision, and mean IoU of the boxes that are right.
+    pub fn agreement(&self) -> [f64; 3] {
+        let share = |part: f64, whole: usize| part / whole.max(1) as f64;
+        [
+            share(self.recalled as f64, self.objects),
+            share(self.right as f64, self.drawn),
+            share(self.overlap, self.right),
+        ]
     }
 
     /// Mean IoU, share of objects with 0.75 or more, objects, share of boxes that the picture told of, time for a picture.
@@ -187,8 +228,23 @@ impl Run {
     }
 }
 
-/// Plays a video whose detector answers `delay` late and looks at every `every`th picture.
+/// The detections without a share of them, drawn by a fixed seed (Knuth's linear congruential generator).
+pub fn without(found: &Truth, share: f64, seed: u64) -> Truth {
+    let mut state = seed;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as f64 / (1u64 << 31) as f64
+    };
+    found.iter().map(|(n, items)| (*n, items.iter().filter(|_| random() >= share).cloned().collect())).collect()
+}
+
+/// Plays a video whose detector finds what is in the truth, answers `delay` late and looks at every `every`th picture.
 pub fn play(video: &Path, truth: &Truth, delay: Duration, every: u64, runs: &mut [Run]) {
+    play_found(video, truth, truth, delay, every, runs);
+}
+
+/// Plays a video whose detector finds `found`, answers `delay` late and looks at every `every`th picture.
+pub fn play_found(video: &Path, found: &Truth, truth: &Truth, delay: Duration, every: u64, runs: &mut [Run]) {
     let begun = Instant::now();
     let mut tracker = Tracker::new();
     let mut on_the_way: Vec<(Instant, Detections)> = Vec::new();
@@ -197,7 +253,7 @@ pub fn play(video: &Path, truth: &Truth, delay: Duration, every: u64, runs: &mut
         let Some(objects) = truth.get(&number) else { return };
         let at = begun + at;
         if number.is_multiple_of(every) {
-            let mut items = objects.clone();
+            let mut items = found.get(&number).cloned().unwrap_or_default();
             tracker.update(at, &mut items);
             let result = Detections {
                 frame_id: number,

@@ -391,6 +391,7 @@ impl LaneState {
             self.rules.rest(rest);
         }
         work.tracker.update(arrived, &mut items);
+        self.rules.remember(work.tracker.memory());
         rules::name_parents(&mut items);
         drop(work);
         let veiled = if wider.is_some() { self.rules.narrow(&settings, &mut items) } else { Vec::new() };

@@ -10,6 +10,7 @@
 
 pub mod backend;
 pub mod cascade;
+mod cadence;
 mod config;
 mod digest;
 mod error;
@@ -76,6 +77,15 @@ pub struct Settings {
     pub classes: Option<Arc<[String]>>,
     /// The most objects reported for one picture: the best by score.
     pub max_detections: usize,
+}
+
+impl Settings {
+    /// Whether an object of this class and score is reported.
+    #[must_use]
+    pub fn admits(&self, item: &Detection) -> bool {
+        let wanted = |classes: &Arc<[String]>| classes.iter().any(|class| **class == *item.class_name);
+        item.confidence >= self.confidence && self.classes.as_ref().is_none_or(wanted)
+    }
 }
 
 /// A picture to look at.

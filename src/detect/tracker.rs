@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::cadence::Cadence;
 use super::follow::{Kalman, MEMORY};
 use crate::media::{BBox, Detection};
 
@@ -23,6 +24,12 @@ const OVERLAP_GROWN: f32 = 0.15;
 
 /// By how much of its size a box grows on each side.
 const GROWTH: f32 = 0.5;
+
+/// It grows by this much in a second without a look: a person walks by a fifth of their height in a quarter of a second…
+const GROWTH_PER_SECOND: f32 = 1.0;
+
+/// …and by no more than this, where it could be anything.
+const MOST_GROWTH: f32 = 1.5;
 
 /// Two sightings closer than this say nothing of a velocity: a pixel of jitter would be a hundred pixels per second.
 const SHORTEST: Duration = Duration::from_millis(5);
@@ -54,6 +61,10 @@ type Pair = (f32, usize, usize);
 /// sighting on, and `velocity`, from its second.
 #[derive(Debug, Default)]
 pub struct Tracker {
+    cadence: Cadence,
+    memory: Option<Duration>,
+    /// Part of the time since the last look, in which nothing moved.
+    rested: Duration,
     tracks: Vec<Track>,
     last_id: u64,
     now: Option<Instant>,
@@ -71,9 +82,17 @@ impl Tracker {
     /// Names the objects `items` of the picture of instant `now`. Objects of one class continue tracks of that class only.
     /// A `now` before the last one counts as the last one. Boxes that are not numbers stay without a name.
     pub fn update(&mut self, now: Instant, items: &mut [Detection]) {
-        let now = self.now.map_or(now, |last| last.max(now));
+        let before = self.now;
+        let now = before.map_or(now, |last| last.max(now));
         self.now = Some(now);
-        self.tracks.retain(|track| now.saturating_duration_since(track.seen) <= MEMORY);
+        let passed = before.map(|before| now.saturating_duration_since(before));
+        let passed = passed.map(|passed| passed.saturating_sub(std::mem::take(&mut self.rested)));
+        if let Some(passed) = passed {
+            self.memory = Some(self.cadence.memory_after(passed));
+        }
+        let memory = self.memory();
+        let growth = (GROWTH_PER_SECOND * passed.unwrap_or_default().as_secs_f32()).clamp(GROWTH, MOST_GROWTH);
+        self.tracks.retain(|track| now.saturating_duration_since(track.seen) <= memory);
         for track in &mut self.tracks {
             track.taken = false;
             track.expected = track.kalman.at(now);
@@ -86,7 +105,7 @@ impl Tracker {
         });
         self.associate(now, items, OVERLAP_UNSURE, |track, item| track.expected.iou(&item.bbox));
         self.associate(now, items, OVERLAP_GROWN, |track, item| {
-            if track.in_last { grown(&track.expected).iou(&grown(&item.bbox)) } else { 0.0 }
+            if track.in_last { grown(&track.expected, growth).iou(&grown(&item.bbox, growth)) } else { 0.0 }
         });
 
         for track in &mut self.tracks {
@@ -109,8 +128,15 @@ impl Tracker {
         }
     }
 
+    /// How long an object is remembered that no look finds: the longer the more seldom looks are.
+    #[must_use]
+    pub fn memory(&self) -> Duration {
+        self.memory.unwrap_or(MEMORY)
+    }
+
     /// For so long the pictures did not change, and nobody looked at them: what was there still is, and where it was.
     pub fn rest(&mut self, still: Duration) {
+        self.rested += still;
         for track in &mut self.tracks {
             track.seen += still;
         }
@@ -183,8 +209,8 @@ impl Track {
     }
 }
 
-fn grown(bbox: &BBox) -> BBox {
-    let (x, y) = (bbox.width() * GROWTH, bbox.height() * GROWTH);
+fn grown(bbox: &BBox, growth: f32) -> BBox {
+    let (x, y) = (bbox.width() * growth, bbox.height() * growth);
     BBox::new(bbox.x1 - x, bbox.y1 - y, bbox.x2 + x, bbox.y2 + y)
 }
 

@@ -133,6 +133,79 @@ fn a_fast_object_under_a_slow_detector_keeps_its_name() {
     }
 }
 
+/// The names that an object of 60×80 pixels has that walks at so many pixels a second and is looked at every so many milliseconds.
+fn names_at(speed: f32, every_ms: u64, looks: u8) -> Vec<u64> {
+    let (mut tracker, mut now) = (Tracker::new(), Instant::now());
+    let mut names = Vec::new();
+    for look in 0..looks {
+        let x = speed * f32::from(look) * every_ms as f32 / 1000.0;
+        let mut items = [object(0, 0.9, x, 100.0), object(0, 0.9, 2000.0 - x, 600.0)];
+        tracker.update(now, &mut items);
+        names.extend(ids(&items));
+        now += Duration::from_millis(every_ms);
+    }
+    names.dedup();
+    names
+}
+
+#[test]
+fn names_last_from_one_seldom_look_to_the_next() {
+    for (speed, every_ms) in [(0.0, 4000), (20.0, 2000), (60.0, 1000), (100.0, 800), (-100.0, 800)] {
+        let names: HashSet<_> = names_at(speed, every_ms, 8).into_iter().collect();
+        assert_eq!(names.len(), 2, "{speed} pixels a second, a look every {every_ms} ms");
+    }
+}
+
+#[test]
+fn objects_side_by_side_keep_their_own_names_under_seldom_looks() {
+    let (mut tracker, mut now) = (Tracker::new(), Instant::now());
+    for look in 0..8u8 {
+        let x = 50.0 * f32::from(look);
+        let mut items = [0.0, 150.0, 300.0].map(|beside| object(0, 0.9, x + beside, 100.0));
+        tracker.update(now, &mut items);
+        assert_eq!(ids(&items), [1, 2, 3], "look {look}");
+        now += Duration::from_secs(1);
+    }
+}
+
+#[test]
+fn one_seldom_look_may_miss_an_object() {
+    let (mut tracker, mut now) = (Tracker::new(), Instant::now());
+    for look in 0..8u8 {
+        let mut items = [object(0, 0.9, 10.0 * f32::from(look), 100.0)];
+        if look == 5 {
+            tracker.update(now, &mut []);
+        } else {
+            tracker.update(now, &mut items);
+            assert_eq!(ids(&items), [1], "look {look}");
+        }
+        now += Duration::from_secs(1);
+    }
+}
+
+#[test]
+fn an_outage_of_a_quick_stream_makes_new_names() {
+    let (mut tracker, mut now) = (Tracker::new(), Instant::now());
+    for _ in 0..10 {
+        tracker.update(now, &mut [object(0, 0.9, 100.0, 100.0)]);
+        now += FRAME;
+    }
+    let mut items = [object(0, 0.9, 100.0, 100.0)];
+    tracker.update(now + Duration::from_secs(3), &mut items);
+    assert_eq!(ids(&items), [2]);
+}
+
+#[test]
+fn a_time_in_which_nothing_moved_is_no_cadence() {
+    let (mut tracker, mut now) = (Tracker::new(), Instant::now());
+    for _ in 0..6 {
+        tracker.update(now, &mut [object(0, 0.9, 100.0, 100.0)]);
+        tracker.rest(Duration::from_secs(9));
+        now += Duration::from_secs(9) + FRAME;
+    }
+    assert_eq!(tracker.memory(), MEMORY);
+}
+
 #[test]
 fn a_change_of_the_pictures_size_keeps_the_names() {
     let (mut tracker, now) = (Tracker::new(), Instant::now());

@@ -73,7 +73,7 @@ pub(super) struct StreamMetrics {
     detector_stages: [Histogram; 4],
     server_added: Histogram,
     /// Boxes drawn, by what their place comes from.
-    boxes: [Counter; 4],
+    boxes: [Counter; 5],
     fps: Gauge,
     overload_step: Gauge,
     bytes_out: Counter,
@@ -161,7 +161,7 @@ impl StreamMetrics {
             stages: STAGES.iter().map(|stage| (stage.name, detector_stage(stage.name))).collect(),
             detector_stages: ["detect_queue", "preprocess", "infer", "postprocess"].map(detector_stage),
             server_added: histogram!("sightline_server_added_seconds", "stream" => label()),
-            boxes: ["picture", "doubtful", "skipped", "predicted"]
+            boxes: ["picture", "doubtful", "skipped", "predicted", "missed"]
                 .map(|place| counter!("sightline_boxes_total", "stream" => label(), "place" => place)),
             fps: gauge!("video_pipeline_fps", "stream" => label()),
             overload_step: gauge!("sightline_overload_step", "stream" => label()),
@@ -267,9 +267,9 @@ impl StreamMetrics {
         self.latency.report(&self.stream, Instant::now())
     }
 
-    /// Boxes of a frame were put where their objects are.
-    pub(super) fn boxes(&self, counts: follow::Counts) {
-        let counts = [counts.followed, counts.doubtful, counts.skipped, counts.predicted];
+    /// Boxes of a frame were put where their objects are; so many beside them are of objects that the newest result misses.
+    pub(super) fn boxes(&self, counts: follow::Counts, missed: usize) {
+        let counts = [counts.followed, counts.doubtful, counts.skipped, counts.predicted, missed as u64];
         self.boxes.iter().zip(counts).for_each(|(counter, count)| counter.increment(count));
     }
 

@@ -15,9 +15,9 @@ mod inbox;
 mod ingress;
 mod ladder;
 mod latency;
-mod memory;
 #[cfg(test)]
 mod link_tests;
+mod memory;
 mod metrics;
 mod models;
 mod names;

@@ -251,8 +251,9 @@ impl Video {
                     self.lane.load().offer_as(frame.clone(), Hint { keyframe, wanted: false });
                 }
                 if demand.annotated > 0 {
+                    let lane = self.lane.load_full();
                     self.show(frame, |boxes, shared, frame| {
-                        if overlay == Overlay::Latest { boxes.of(shared, frame) } else { (Vec::new(), None) }
+                        if overlay == Overlay::Latest { boxes.of(shared, &lane, frame) } else { (Vec::new(), None) }
                     });
                 }
             }

@@ -5,9 +5,9 @@ import { test } from 'node:test';
 
 import { ServerClock } from '../../web/js/clock.js';
 import { CaptureClock } from '../../web/js/latency.js';
-import { LedgerBook, LedgerReport, frameLedger, ledgerSum, loopbackLedger, quantilesOf } from '../../web/js/ledger.js';
+import { LedgerBook, LedgerReport, frameLedger, ledgerSum, loopbackLedger, quantilesOf, viewerLedger } from '../../web/js/ledger.js';
 import { fromHash, legOf, partsOf, toHash } from '../../web/js/result.js';
-import { LOOPBACK_STAGES, STAGES } from '../../web/js/stages.js';
+import { LOOPBACK_STAGES, STAGES, VIEWER_STAGES } from '../../web/js/stages.js';
 
 // A small seeded generator (mulberry32): a failure must come back.
 function random(seed) {
@@ -136,6 +136,18 @@ test('whatever the doors say, no stage is negative and nothing is lost', () => {
       assert.equal(ledger.checked, drawn !== undefined);
     }
   }
+});
+
+test('a watched frame begins at the server, and its stages are the whole', () => {
+  const { stages, whole, unaccounted, checked } = viewerLedger(doors, { jitterBufferMs: 1, decodeMs: 2 });
+  assert.deepEqual([...Object.keys(stages), 'unaccounted'], VIEWER_STAGES.map(({ key }) => key));
+  assert.ok(Math.abs(whole - 17.3) < 1e-9, 'first packet in to presentation');
+  assert.ok(Math.abs(sum(stages) - whole) < 1e-9 && Math.abs(unaccounted) < 1e-9);
+  assert.equal(checked, false);
+  const apart = viewerLedger({ ...doors, sent: 1013 });
+  assert.equal(apart.stages.downlink, 0, 'the clocks are further apart than the way');
+  assert.ok(Math.abs(apart.unaccounted + 0.5) < 1e-9, `${apart.unaccounted}`);
+  for (const key of ['sent', 'server', 'received', 'presented']) assert.equal(viewerLedger({ ...doors, [key]: undefined }), undefined, key);
 });
 
 test('clocks that disagree are no stage’s fault: it stays unaccounted', () => {

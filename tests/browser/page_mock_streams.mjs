@@ -190,7 +190,7 @@ export async function answerViewer({ sdp, video, audio, captured }) {
     channel = event.channel;
     channel.addEventListener('message', ({ data }) => {
       const message = JSON.parse(data);
-      if (message.type === 'ping') say({ type: 'pong', id: message.id, t: message.t, server_ms: Date.now() });
+      if (message.type === 'ping') say({ type: 'pong', id: message.id, t: message.t, server_ms: performance.timeOrigin + performance.now() });
     });
   });
   const timer = setInterval(() => {
@@ -233,8 +233,9 @@ export async function answerViewer({ sdp, video, audio, captured }) {
           const found = { type: 'detections', ...named, ...capture, width: WIDTH, height: HEIGHT, model: 'mock', detections: [{ ...box, class_name: 'hand', velocity: one.velocity }], processing_time_ms: 6.5, stages_ms: { detect_queue: 0.2, preprocess: 0.4, infer: 6, postprocess: 0.1 } };
           if (id % 3 === 0) setTimeout(() => say(found), LATE_MS);
           const ledger = { receive: 0.3, queue: 0.1, decode: 1.1, render_wait: 0.1, draw: 0.1, encode: 3.2, send: 0.2 };
-          if (video === 'annotated') say({ type: 'frame', ...named, boxes: [box], detection_frame_id: id - (id % 3), age_ms: 30, ledger_ms: ledger });
-          else say({ type: 'frame', ...named, boxes: [], ledger_ms: { receive: 0.3, send: 0.4 } });
+          const sent = { sent_ms: performance.timeOrigin + performance.now() };
+          if (video === 'annotated') say({ type: 'frame', ...named, ...sent, boxes: [box], detection_frame_id: id - (id % 3), age_ms: 30, ledger_ms: ledger });
+          else say({ type: 'frame', ...named, ...sent, boxes: [], ledger_ms: { receive: 0.3, send: 0.4 } });
         },
       });
       out.readable.pipeThrough(tell).pipeTo(out.writable);

@@ -252,6 +252,12 @@ const checks = {
     await saysOn(page, 'watch-method', /camera’s own time is not in it/);
     await saysOn(page, 'watch-capture', /^\d+ ms since capture, if/);
     await saysOn(page, 'watch-ledger-total', /ms/);
+    await saysOn(page, 'watch-stages-window', /^\d+ frames of the last 10 s$/);
+    const stages = await page.locator('#watch-waterfall tbody tr').evaluateAll((all) => all.map((row) => [row.querySelector('th').textContent, row.querySelector('.number').textContent]));
+    assert.equal(stages.length, 12, 'what is before the server is not there');
+    assert.equal(stages.find(([name]) => name === 'Encode')[1], '3.2');
+    assert.match(await text(page, 'watch-percentiles'), /p50.*\d ms.*p95.*\d ms.*p99.*\d ms/);
+    await saysOn(page, 'watch-clock', /^\d+\.\d+ ms, drift -?\d+ ppm$/);
     await saysOn(page, 'watch-source', /audio AAC is not passed through/);
     assert.equal(await page.locator('#watch-boxes').isVisible(), false, 'the server drew the boxes');
     assert.equal(await page.locator('#watch-sound').isVisible(), false, 'there is nothing to hear');

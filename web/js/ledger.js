@@ -46,6 +46,20 @@ export function loopbackLedger({ captured, encoded, received, presented }, means
   return close(stages, presented - (drawn ?? captured), drawn !== undefined);
 }
 
+/**
+ * The same of a frame that comes from elsewhere: it begins with its first packet at the server, whose clock is joined with this
+ * page's.
+ */
+export function viewerLedger({ sent, server, received, presented }, means = {}) {
+  const inServer = ledgerSum(server);
+  if (![sent, inServer, received, presented].every(Number.isFinite)) return undefined;
+  const stages = {};
+  for (const { key, group } of STAGES) if (group === 'server' && Number.isFinite(server[key])) stages[key] = server[key];
+  stages.downlink = span(sent, received);
+  Object.assign(stages, afterReceive(received, presented, means));
+  return close(stages, presented - (sent - inServer), false);
+}
+
 // How long this very frame lay in the jitter buffer the browser tells nobody: the mean stands for it, and what is left until
 // the presentation is the screen's.
 function afterReceive(received, presented, { jitterBufferMs = 0, decodeMs = 0 }) {

@@ -92,8 +92,8 @@ export class StampReader {
 
 const BACKDROP = ['#20323f', '#3f5a63'];
 const FACES = [
-  { skin: '#e0ac86', hair: '#3a2a20', size: 0.15, speed: 0.23, phase: 0.0, height: 0.4 },
-  { skin: '#8d5a3b', hair: '#17110e', size: 0.12, speed: 0.31, phase: 2.1, height: 0.58 },
+  { skin: '#dba887', light: '#f3ccb0', shade: '#a9724f', hair: '#3a2a20', shirt: '#3d5a80', size: 0.19, speed: 0.23, phase: 0, middle: 0.29, height: 0.4 },
+  { skin: '#a8714b', light: '#d09c73', shade: '#6f452a', hair: '#17110e', shirt: '#7d4a5e', size: 0.18, speed: 0.31, phase: 2.1, middle: 0.69, height: 0.46 },
 ];
 
 /** Half a refresh of a common screen: nearer to its time than this, a picture is not put off to the next refresh. */
@@ -168,7 +168,7 @@ export class TestPattern extends EventTarget {
     c.fillStyle = '#2b4550';
     for (let bar = 0; bar < 8; bar += 1) c.fillRect((bar * w) / 8, h * 0.72, w / 8 - 2, h * 0.28);
     FACES.forEach((face) => {
-      const x = w * (0.5 + 0.36 * Math.sin(seconds * face.speed * 2 * Math.PI + face.phase));
+      const x = w * (face.middle + 0.13 * Math.sin(seconds * face.speed * 2 * Math.PI + face.phase));
       const y = h * (face.height + 0.06 * Math.sin(seconds * 1.7 + face.phase));
       paintFace(c, x, y, face.size * h, face);
     });
@@ -213,23 +213,50 @@ export class TestPattern extends EventTarget {
   }
 }
 
-function paintFace(c, x, y, r, { skin, hair }) {
+// As much of a face as a detector looks for: a head with light from one side, brows, lidded eyes, a nose with its shadow, lips.
+function paintFace(c, x, y, r, { skin, shade, light, hair, shirt }) {
+  const at = (dx, dy) => [x + dx * r, y + dy * r];
   const disc = (dx, dy, rx, ry, fill) => {
     c.fillStyle = fill;
     c.beginPath();
-    c.ellipse(x + dx * r, y + dy * r, rx * r, ry * r, 0, 0, 2 * Math.PI);
+    c.ellipse(...at(dx, dy), rx * r, ry * r, 0, 0, 2 * Math.PI);
     c.fill();
   };
-  disc(0, -0.25, 0.92, 1.05, hair);
-  disc(0, 1.2, 0.42, 0.5, skin);
-  disc(0, 0.05, 0.78, 1.02, skin);
-  c.fillStyle = hair;
-  c.fillRect(x - 0.55 * r, y - 0.28 * r, 0.36 * r, 0.08 * r);
-  c.fillRect(x + 0.19 * r, y - 0.28 * r, 0.36 * r, 0.08 * r);
+  /** A closed shape of quadratic curves: each row is a control point and an end. */
+  const shape = (fill, start, ...curves) => {
+    c.fillStyle = fill;
+    c.beginPath();
+    c.moveTo(...at(...start));
+    for (const [cx, cy, ex, ey] of curves) c.quadraticCurveTo(...at(cx, cy), ...at(ex, ey));
+    c.closePath();
+    c.fill();
+  };
+  const round = (dx, dy, radius, ...stops) => {
+    const paint = c.createRadialGradient(...at(dx, dy), 0, ...at(dx, dy), radius * r);
+    stops.forEach((colour, n) => paint.addColorStop(n / (stops.length - 1), colour));
+    return paint;
+  };
+  shape(shirt, [-1.7, 5], [-1.6, 1.55, -0.5, 1.4], [0, 1.6, 0.5, 1.4], [1.6, 1.55, 1.7, 5]);
+  shape(shade, [-0.42, 0.7], [-0.4, 1.3, -0.55, 1.45], [0, 1.75, 0.55, 1.45], [0.4, 1.3, 0.42, 0.7]);
+  disc(0, -0.22, 0.93, 1.02, hair);
+  for (const side of [-1, 1]) disc(0.78 * side, 0.08, 0.12, 0.22, shade);
+  shape(round(-0.2, -0.15, 1.35, light, skin, shade), [-0.76, -0.2], [-0.82, 0.62, -0.38, 0.98], [0, 1.22, 0.38, 0.98], [0.82, 0.62, 0.76, -0.2], [0.7, -0.95, 0, -0.95], [-0.7, -0.95, -0.76, -0.2]);
+  shape(hair, [-0.82, -0.1], [-0.85, -1.2, 0, -1.22], [0.85, -1.2, 0.82, -0.1], [0.72, -0.55, 0.4, -0.72], [-0.3, -0.6, -0.62, -0.5], [-0.76, -0.4, -0.82, -0.1]);
   for (const side of [-1, 1]) {
-    disc(0.36 * side, -0.06, 0.17, 0.1, '#fff');
-    disc(0.36 * side, -0.06, 0.075, 0.085, '#1b1b1b');
+    disc(0.35 * side, -0.06, 0.27, 0.2, round(0.35 * side, -0.06, 0.27, `${shade}cc`, `${shade}00`));
+    shape(hair, [0.12 * side, -0.25], [0.35 * side, -0.4, 0.6 * side, -0.22], [0.35 * side, -0.3, 0.12 * side, -0.19]);
+    shape('#f3efe9', [0.18 * side, -0.02], [0.34 * side, -0.17, 0.52 * side, -0.02], [0.34 * side, 0.08, 0.18 * side, -0.02]);
+    disc(0.35 * side, -0.04, 0.085, 0.085, '#3b2618');
+    disc(0.35 * side, -0.04, 0.045, 0.045, '#0c0806');
+    disc(0.35 * side - 0.025, -0.065, 0.018, 0.018, '#ffffff');
+    shape('#1b120d', [0.15 * side, -0.01], [0.34 * side, -0.2, 0.55 * side, -0.02], [0.34 * side, -0.15, 0.15 * side, -0.01]);
+    disc(0.48 * side, 0.38, 0.22, 0.16, round(0.48 * side, 0.38, 0.22, '#c2564833', '#c2564800'));
   }
-  disc(0, 0.28, 0.12, 0.16, '#00000026');
-  disc(0, 0.6, 0.28, 0.09, '#8c3b3b');
+  shape(`${shade}aa`, [0.06, -0.1], [0.12, 0.2, 0.2, 0.36], [0.1, 0.46, 0, 0.44], [0.1, 0.3, 0.06, -0.1]);
+  disc(-0.02, 0.3, 0.07, 0.09, `${light}aa`);
+  for (const side of [-1, 1]) disc(0.09 * side, 0.41, 0.05, 0.032, '#3a1d14cc');
+  shape('#9c4740', [-0.3, 0.65], [-0.1, 0.56, 0, 0.6], [0.1, 0.56, 0.3, 0.65], [0, 0.7, -0.3, 0.65]);
+  shape('#b65d54', [-0.28, 0.66], [0, 0.84, 0.28, 0.66], [0, 0.7, -0.28, 0.66]);
+  disc(0, 0.665, 0.27, 0.014, '#4a1d1a');
+  disc(0, 0.85, 0.2, 0.05, `${shade}88`);
 }

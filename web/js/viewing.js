@@ -5,7 +5,7 @@ import { BoxTimeline, rtpSpan } from './boxes.js';
 import { ServerClock } from './clock.js';
 import { FrameJoin } from './join.js';
 import { SampleWindow, presentationOf } from './latency.js';
-import { ledgerSum } from './ledger.js';
+import { LedgerBook, ledgerSum, viewerLedger } from './ledger.js';
 import { StageBook } from './stages.js';
 
 const MAX_PLAUSIBLE_MS = 10_000;
@@ -34,6 +34,10 @@ export class Viewing extends EventTarget {
     this.rtt = new SampleWindow(10_000);
     this.age = new SampleWindow(2000);
     this.model = new SampleWindow(2000);
+    /** Each frame's stages. */
+    this.ledger = new LedgerBook();
+    /** The browser's own means, of its statistics. */
+    this.stats = {};
     this.presented = 0;
     /** Whether the picture is the source's own: the boxes are this page's to draw. */
     this.original = false;
@@ -55,6 +59,8 @@ export class Viewing extends EventTarget {
     this.timeline.clear();
     this.stages.reset();
     this.clock.clear();
+    this.ledger.clear();
+    this.stats = {};
     this.#captures = undefined;
     this.#layer.clear();
     for (const samples of [this.latency, this.recent, this.sinceCapture, this.afterReceive, this.rtt, this.age, this.model]) samples.clear();
@@ -108,6 +114,7 @@ export class Viewing extends EventTarget {
   // taken by one clock, and no two clocks are compared.
   #measure(metadata, message) {
     const at = presentationOf(metadata);
+    this.#account(metadata, message, at);
     const server = ledgerSum(message.ledger_ms);
     const [rtt] = this.rtt.quantiles(0.5);
     if (server === undefined || rtt === undefined || metadata.receiveTime === undefined) return undefined;
@@ -116,6 +123,14 @@ export class Viewing extends EventTarget {
     this.latency.push(at, latency);
     this.recent.push(at, latency);
     return latency;
+  }
+
+  // Here the two clocks are compared, as closely as pings have joined them.
+  #account({ receiveTime, processingDuration }, message, presented) {
+    const doors = { sent: this.clock.toPage(message.sent_ms), server: message.ledger_ms, received: receiveTime, presented };
+    const decodeMs = processingDuration === undefined ? this.stats.decodeMs : processingDuration * 1000;
+    const ledger = viewerLedger(doors, { ...this.stats, decodeMs });
+    if (ledger !== undefined && ledger.whole >= 0 && ledger.whole <= MAX_PLAUSIBLE_MS) this.ledger.push(presented, ledger);
   }
 
   #sinceCapture(metadata) {

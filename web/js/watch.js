@@ -10,6 +10,7 @@ import { describeState, kindOf, sinceLastFrame, span } from './states.js';
 import { StatsPoller } from './stats.js';
 import { Viewing } from './viewing.js';
 import { CameraTools } from './wall.js';
+import { PercentileBars, Waterfall } from './waterfall.js';
 import { Viewer } from './whep.js';
 
 const LIST_MS = 125;
@@ -37,6 +38,8 @@ export class Watch {
     this.spark = new Sparkline(get('spark'));
     this.bar = new StackedBar(get('bar'), get('legend'), VIEWER_STAGES);
     this.detectorBar = new StackedBar(get('detector-bar'), get('detector-legend'), DETECTOR_STAGES);
+    this.waterfall = new Waterfall(get('waterfall'), VIEWER_STAGES, 'Stages of a frame from the server to the screen, in milliseconds');
+    this.percentiles = new PercentileBars(get('percentiles'), [{ name: 'Server to glass', colour: 'var(--accent)' }]);
     this.poller = new StatsPoller();
     this.tools = new CameraTools(get('tools'), actions);
     this.choices = [...root.querySelectorAll('input[name="watch-video"]')];
@@ -227,6 +230,7 @@ export class Watch {
     const now = performance.now();
     const live = viewer.state === 'live';
     const stats = live ? await this.poller.poll(viewer.peer).catch(() => undefined) : undefined;
+    if (stats) viewing.stats = stats;
     for (const samples of [viewing.latency, viewing.recent, viewing.sinceCapture, viewing.afterReceive, viewing.model, viewing.age]) samples.prune(now);
     const [p50, p95] = live ? viewing.latency.quantiles(0.5, 0.95) : [];
     figure(get('p50'), p50);
@@ -248,9 +252,18 @@ export class Watch {
     const [rtt] = viewing.rtt.quantiles(0.5);
     const rttMs = rtt ?? stats?.rttMs;
     const measured = { total: viewing.recent.mean(), afterReceive: viewing.afterReceive.mean(), rttMs, stats };
-    const video = viewing.stages.video(now, live ? measured : {}, VIEWER_STAGES);
+    const means = viewing.stages.video(now, live ? measured : {}, VIEWER_STAGES);
+    viewing.ledger.prune(now);
+    const ledger = live ? viewing.ledger.summary(VIEWER_STAGES) : undefined;
+    const video = ledger ? { parts: ledger.parts.map(({ key, mean }) => ({ key, ms: mean })), total: ledger.whole.mean } : means;
     this.bar.show(video.parts);
-    get('ledger-total').textContent = video.total === undefined ? '' : `${video.total.toFixed(1)} ms, mean of 2 s`;
+    get('ledger-total').textContent = video.total === undefined ? '' : `${video.total.toFixed(1)} ms, mean of ${ledger ? 10 : 2} s`;
+    // Where a frame's own doors are not all told, the means of the single stages stand in the table.
+    this.waterfall.show(ledger ? ledger.parts : means.parts.map(({ key, ms }) => ({ key, mean: ms })));
+    this.percentiles.show([ledger?.whole ?? {}]);
+    get('stages-window').textContent = ledger ? `${ledger.frames} frames of the last 10 s` : live ? 'means of the last 2 s' : '';
+    const { rtt: joined, driftPpm } = viewing.clock;
+    get('clock').textContent = live && joined !== undefined ? `${(joined / 2).toFixed(2)} ms, drift ${driftPpm.toFixed(0)} ppm` : '–';
     const detector = viewing.stages.detector(now);
     this.detectorBar.show(detector.parts);
     get('detector-total').textContent = detector.total === undefined ? '' : `${detector.total.toFixed(1)} ms`;

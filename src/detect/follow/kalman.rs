@@ -168,7 +168,7 @@ impl Kalman {
     }
 }
 
-/// How long it is remembered after it was last seen, whoever remembers it.
+/// How long it is remembered after it was last seen, whoever remembers it, where looks are not seldom.
 pub(in crate::detect) const MEMORY: Duration = Duration::from_millis(700);
 
 /// What the noise of motion is measured by: the mean side.

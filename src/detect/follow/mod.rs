@@ -11,6 +11,9 @@
 //! next result finds the path of the object in its own picture, and moves it by as much as it is to be trusted: so the noise
 //! of the detector is smoothed without a lag, and an error of the flow does not last.
 //!
+//! A detector flickers: what was found again and again and is missed by one result is mostly still there. For that long the
+//! pictures' own word is enough ([`Follower::missed`]).
+//!
 //! Belongs here: prediction, the reading of motion, and the filter. Does not belong here: names ([`Tracker`](super::Tracker)),
 //! and when a box is too old to be drawn (`pipeline`).
 
@@ -33,6 +36,9 @@ use track::{Outcome, Track, Warp};
 
 /// The least side of what is left in the picture of a box that leaves it, in pixels.
 const LEAST_SIDE: f32 = 2.0;
+
+/// What overlaps by more with an object of the newest result is that object under another name.
+const SAME: f32 = 0.3;
 
 /// The most objects that are remembered beside those of the newest result.
 const MOST_TRACKS: usize = 1024;
@@ -70,6 +76,15 @@ pub struct Counts {
     pub skipped: u64,
     /// There was no older picture to compare with.
     pub predicted: u64,
+}
+
+/// An object that the newest result misses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Missed {
+    /// The object where it is in the picture at hand, everything else as it was found last.
+    pub item: Detection,
+    /// The picture that it was found in last.
+    pub frame_id: u64,
 }
 
 /// Follows the objects of one stream from picture to picture.
@@ -130,6 +145,25 @@ impl Follower {
         result.items.iter().filter_map(|item| self.moved(item, view, size)).collect()
     }
 
+    /// Beside `boxes`, which [`boxes`](Self::boxes) gave for this picture: objects that were there result after result, and that
+    /// the last one or two miss, as long as the pictures find them without a break, and no longer than pictures are remembered.
+    #[must_use]
+    pub fn missed(&self, view: &View<'_>, boxes: &[Detection]) -> Vec<Missed> {
+        let size = self.side_lengths();
+        let mut missed: Vec<_> = self
+            .tracks
+            .iter()
+            .filter(|(_, track)| track.is_missed(view.at, self.memory) && track.is_in(view.frame_id))
+            .collect();
+        missed.sort_unstable_by_key(|(id, _)| **id);
+        let moved = missed.into_iter().filter_map(|(_, track)| {
+            let item = self.moved(&track.item, view, size)?;
+            let apart = boxes.iter().all(|other| other.bbox.iou(&item.bbox) <= SAME);
+            apart.then_some(Missed { item, frame_id: track.found_in })
+        });
+        moved.collect()
+    }
+
     /// What became of the boxes of the last picture.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -164,31 +198,41 @@ impl Follower {
         self.taken = Some(name);
         let (frame_id, at, size) = (result.frame_id, result.arrived, self.side_lengths());
         self.pictures.forget_before(frame_id);
-        self.tracks.retain(|_, track| at.saturating_duration_since(track.seen) <= MEMORY);
+        let memory = MEMORY.max(self.memory);
+        self.tracks.retain(|_, track| at.saturating_duration_since(track.seen) <= memory);
         for item in result.items.iter().filter(|item| item.bbox.is_finite()) {
             let Some(id) = item.track_id else { continue };
             match self.tracks.get_mut(&id) {
-                Some(track) if track.class_id == item.class_id => {
-                    track.see(&item.bbox, frame_id, at, size);
+                Some(track) if track.item.class_id == item.class_id => {
+                    track.see(item, frame_id, at, size);
                     continue;
                 }
                 _ => {}
             }
             if self.tracks.len() < MOST_TRACKS {
-                self.tracks.insert(id, Track::begin(item.class_id, &item.bbox, frame_id, at, size));
+                self.tracks.insert(id, Track::begin(item, frame_id, at, size));
             }
         }
+        self.tracks.values_mut().filter(|track| track.found_in != frame_id).for_each(Track::miss);
     }
 
-    /// Follows the objects of `result` into the picture at hand, those with most to gain first.
+    /// Follows the objects of `result` into the picture at hand, those with most to gain first, and then those that it misses.
     fn follow(&mut self, result: &Detections, view: &View<'_>, in_time: impl Fn() -> bool) {
         self.order.clear();
         let tracks = &self.tracks;
         let named = result.items.iter().filter_map(|item| item.track_id);
         self.order.extend(named.filter_map(|id| Some((tracks.get(&id)?.worth(view.at), id))));
         self.order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+        let found = self.order.len();
+        if self.way == Way::Picture {
+            let missed = tracks.iter().filter(|(_, track)| track.is_missed(view.at, self.memory));
+            self.order.extend(missed.map(|(id, track)| (track.worth(view.at), *id)));
+            if let Some(missed) = self.order.get_mut(found..) {
+                missed.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+            }
+        }
         let (width, height) = self.side_lengths();
-        for &(_, id) in &self.order {
+        for (n, &(_, id)) in self.order.iter().enumerate() {
             let Some(track) = self.tracks.get_mut(&id) else { continue };
             let outcome = match self.way {
                 Way::Prediction => Outcome::Predicted,
@@ -201,7 +245,7 @@ impl Follower {
                 Outcome::Skipped => &mut self.counts.skipped,
                 Outcome::Predicted => &mut self.counts.predicted,
             };
-            *count += 1;
+            *count += u64::from(n < found);
         }
     }
 

@@ -216,6 +216,77 @@ fn a_growing_object_has_a_growing_box() {
     assert!((last.width() - truth).abs() < 5.0, "{} of {truth}", last.width());
 }
 
+/// Plays a square that the detector finds in pictures 0 to `found` (exclusive) and misses up to picture `last`, always two pictures
+/// late; what is told beside the boxes for each result that misses it, and where the square was then. From picture `gone` on it is
+/// not there.
+fn missed_after(found: u8, last: u8, gone: u8, confidence: f32) -> (Vec<Vec<Missed>>, BBox) {
+    let begun = Instant::now();
+    let mut follower = Follower::new(Way::Picture, MEMORY_OF_PICTURES);
+    let mut told = Vec::new();
+    let at = |n: u8| begun + u32::from(n) * STEP;
+    let place = |n: u8| square(50.0 + 8.0 * f32::from(n), 120.0);
+    for n in 0..last + 3 {
+        let frame = if n < gone { picture(place(n).x1, place(n).y1) } else { Arc::new(I420Frame::black(640, 360)) };
+        let result = n.checked_sub(2).map(|of| {
+            let item = Detection { confidence, ..object(1, place(of)) };
+            result(u64::from(of), at(of), if of < found { vec![item] } else { Vec::new() })
+        });
+        let view = view(u64::from(n), at(n), &frame);
+        let boxes = follower.boxes(&view, result.as_ref());
+        let missed = follower.missed(&view, &boxes);
+        if n < found + 2 {
+            assert_eq!(missed, [], "nothing is missed");
+        } else {
+            assert_eq!(boxes, [], "nothing was found");
+            told.push(missed);
+        }
+    }
+    (told, place(last + 2))
+}
+
+#[test]
+fn what_one_result_misses_is_told_where_the_picture_finds_it() {
+    let (told, place) = missed_after(8, 8, u8::MAX, 0.8);
+    let [missed] = &*told[0] else { panic!("{told:?}") };
+    assert!(missed.item.bbox.iou(&place) > 0.95, "{missed:?}");
+    assert_eq!((missed.item.track_id, missed.frame_id), (Some(1), 7));
+}
+
+#[test]
+fn what_two_results_miss_is_told_and_what_three_miss_is_not() {
+    let (told, _) = missed_after(8, 11, u8::MAX, 0.8);
+    assert_eq!(told.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 0, 0]);
+}
+
+#[test]
+fn what_the_picture_does_not_show_is_not_told() {
+    let (told, _) = missed_after(8, 9, 10, 0.8);
+    assert_eq!(told, [[], []]);
+    // It was lost in between: whatever is there now may be something else.
+    let (told, _) = missed_after(8, 9, 11, 0.8);
+    assert_eq!(told.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0]);
+}
+
+#[test]
+fn what_was_found_a_few_times_or_unsurely_is_not_told() {
+    assert_eq!(missed_after(5, 6, u8::MAX, 0.8).0, [[], []]);
+    assert_eq!(missed_after(8, 9, u8::MAX, 0.4).0, [[], []]);
+}
+
+#[test]
+fn what_was_found_under_another_name_is_not_missed() {
+    let begun = Instant::now();
+    let mut follower = Follower::new(Way::Picture, MEMORY_OF_PICTURES);
+    let frame = picture(100.0, 100.0);
+    for n in 0..10u64 {
+        let at = begun + u32::try_from(n).unwrap() * STEP;
+        let found = result(n, at, vec![object(if n < 8 { 1 } else { 2 }, square(100.0, 100.0))]);
+        let view = view(n, at, &frame);
+        let boxes = follower.boxes(&view, Some(&found));
+        assert_eq!(follower.missed(&view, &boxes), []);
+    }
+}
+
 #[test]
 fn a_change_of_the_pictures_size_costs_no_box() {
     let begun = Instant::now();
@@ -269,6 +340,7 @@ proptest! {
         let mut follower = Follower::new(way, MEMORY_OF_PICTURES);
         let (mut frame_id, mut at) = (0, Instant::now());
         let mut newest: Option<Detections> = None;
+        let mut seen = std::collections::HashSet::new();
         for (more, pause, items) in ways {
             frame_id += 1 + more;
             at += Duration::from_millis(pause);
@@ -279,6 +351,14 @@ proptest! {
                 newest = Some(found);
             }
             let boxes = follower.boxes(&view(frame_id, at, &frame), newest.as_ref());
+            if let Some(found) = &newest {
+                seen.extend(found.items.iter().map(|item| (item.track_id, item.class_id)));
+            }
+            for missed in follower.missed(&view(frame_id, at, &frame), &boxes) {
+                let Missed { item, frame_id: found_in } = missed;
+                prop_assert!(seen.contains(&(item.track_id, item.class_id)) && found_in < frame_id + 3, "{:?}", item);
+                prop_assert!(boxes.iter().all(|drawn| drawn.track_id != item.track_id), "{:?} twice", item);
+            }
             let found = newest.as_ref().map(|found| found.items.clone()).unwrap_or_default();
             prop_assert!(boxes.len() <= found.len());
             for drawn in boxes {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::kalman::Kalman;
 use super::motion::{Motion, Reader};
 use super::pyramid::Pictures;
-use crate::media::BBox;
+use crate::media::{BBox, Detection};
 
 /// A detector's edge is off by this share of the object's size (one standard deviation), and a little. Less than the filter
 /// takes it for: that has a velocity to learn, which noise does more harm to.
@@ -31,6 +31,15 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A velocity from the pictures holds for this long.
 const FRESH: Duration = Duration::from_millis(150);
+
+/// An object that results miss is still believed in if it was found this often before…
+const CONFIRMED: u32 = 6;
+
+/// …last with this score at least: where it is less, the object itself is in doubt, and not the one look…
+const SURE: f32 = 0.5;
+
+/// …for so many results.
+const MOST_MISSES: u32 = 2;
 
 /// How a box and what belongs to it moved since its track began: `p' = scale · p + by`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,10 +96,17 @@ pub(super) enum Outcome {
 /// One object.
 #[derive(Clone, Debug)]
 pub(super) struct Track {
-    pub(super) class_id: u32,
+    /// As it was found last.
+    pub(super) item: Detection,
+    /// The picture that it was found in last.
+    pub(super) found_in: u64,
     kalman: Kalman,
     pub(super) seen: Instant,
     sightings: u32,
+    /// Results since then that do not have it.
+    misses: u32,
+    /// Since results miss it, the pictures have not told of it once.
+    lost: bool,
     /// Oldest first; the first is that of the last result's picture, the others were read from pictures.
     path: Vec<Stand>,
     /// How far the path may be off: a standard deviation in pixels.
@@ -104,13 +120,17 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub(super) fn begin(class_id: u32, bbox: &BBox, frame_id: u64, at: Instant, size: (f32, f32)) -> Self {
+    pub(super) fn begin(item: &Detection, frame_id: u64, at: Instant, size: (f32, f32)) -> Self {
+        let bbox = &item.bbox;
         let stand = Stand { frame_id, at, bbox: *bbox, warp: Warp::NONE };
         Self {
-            class_id,
+            item: item.clone(),
+            found_in: frame_id,
             kalman: Kalman::begin(bbox, at),
             seen: at,
             sightings: 1,
+            misses: 0,
+            lost: false,
             path: vec![stand],
             doubt: noise_of(bbox),
             velocity: None,
@@ -120,7 +140,10 @@ impl Track {
     }
 
     /// The detector found it in an earlier picture, whose number and time these are.
-    pub(super) fn see(&mut self, bbox: &BBox, frame_id: u64, at: Instant, size: (f32, f32)) {
+    pub(super) fn see(&mut self, item: &Detection, frame_id: u64, at: Instant, size: (f32, f32)) {
+        let bbox = &item.bbox;
+        self.item.clone_from(item);
+        self.found_in = frame_id;
         self.kalman.see(bbox, at);
         let before = std::mem::replace(&mut self.open, open_edges(bbox, size));
         let since = at.saturating_duration_since(self.seen).as_secs_f32();
@@ -129,6 +152,8 @@ impl Track {
         let doubt = self.doubt.hypot(DRIFT * mean_side(bbox) * since);
         self.seen = at;
         self.sightings = self.sightings.saturating_add(1);
+        self.misses = 0;
+        self.lost = false;
         self.failed = None;
         let far = (ASTRAY * doubt.hypot(noise)).max(ASTRAY_SHARE * mean_side(bbox));
         let gain = (doubt * doubt / (doubt * doubt + noise * noise)).max(LEAST_GAIN);
@@ -161,6 +186,25 @@ impl Track {
         }
     }
 
+    /// A result does not have it.
+    pub(super) fn miss(&mut self) {
+        self.misses = self.misses.saturating_add(1);
+    }
+
+    /// Whether results miss it, and it is believed in for now all the same, for `memory` at most.
+    pub(super) fn is_missed(&self, at: Instant, memory: Duration) -> bool {
+        (1..=MOST_MISSES).contains(&self.misses)
+            && self.sightings >= CONFIRMED
+            && self.item.confidence >= SURE
+            && !self.lost
+            && at.saturating_duration_since(self.seen) <= memory
+    }
+
+    /// Whether this very picture told where it is.
+    pub(super) fn is_in(&self, frame_id: u64) -> bool {
+        self.failed.is_none() && self.path.last().is_some_and(|last| last.frame_id == frame_id)
+    }
+
     /// Follows the object through the pictures up to the newest, as long as `may_look`.
     pub(super) fn follow(
         &mut self,
@@ -191,6 +235,7 @@ impl Track {
             let read = reader.read(&older.pyramid, &newer.pyramid, &bbox, (x1 - x0, y1 - y0), self.moves());
             let Some(motion) = read else {
                 self.failed = Some(newer.frame_id);
+                self.lost |= self.misses > 0;
                 return Outcome::Doubtful;
             };
             self.failed = None;

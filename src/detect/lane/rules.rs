@@ -61,6 +61,11 @@ impl Rules {
         lock(&self.engine).rest(still);
     }
 
+    /// The tracker remembers objects for so long.
+    pub(super) fn remember(&self, memory: Duration) {
+        lock(&self.engine).remember(memory);
+    }
+
     /// A cascade's models looked.
     pub(super) fn passed(&self, passes: &[Pass]) {
         if passes.is_empty() {
@@ -101,11 +106,7 @@ impl Rules {
         let veiled = self.veiled.load();
         let hidden =
             items.iter().filter(|item| veiled.iter().any(|class| **class == *item.class_name)).cloned().collect();
-        items.retain(|item| {
-            let classes = settings.classes.as_ref();
-            let wanted = classes.is_none_or(|classes| classes.iter().any(|class| **class == *item.class_name));
-            wanted && item.confidence >= settings.confidence
-        });
+        items.retain(|item| settings.admits(item));
         items.truncate(settings.max_detections);
         hidden
     }
@@ -149,6 +150,15 @@ impl Lane {
     /// Holds from the next result on.
     pub fn set_zone(&self, zone: Option<Zone>) {
         self.state.zone.store(zone.map(Arc::new));
+    }
+
+    /// Whether the settings and the regions in force let an object be told in a picture of this size.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)] // sides are at most 8192
+    pub fn admits(&self, item: &Detection, (width, height): (usize, usize)) -> bool {
+        let (width, height) = (width as f32, height as f32);
+        self.state.settings.load().admits(item)
+            && self.state.rules.regions.load().admits(self.state.zone.load().as_deref(), item, width, height)
     }
 
     /// Which frames are looked at.

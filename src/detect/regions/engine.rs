@@ -10,8 +10,8 @@ use super::place::{AtLine, InZone, Moved};
 use super::{Region, RegionKind, RegionSet, Shape};
 use crate::media::{Detection, Direction, RegionEvent, RegionEventKind};
 
-/// An object that has not been seen for this long has left: longer than the tracker remembers it, so that it does not come
-/// back under its name.
+/// An object that has not been seen for this long has left, unless the tracker remembers it for longer: it must not come back under
+/// its name.
 const FORGOTTEN: Duration = Duration::from_millis(1500);
 
 /// The most events of one picture; what is more is counted, and not told.
@@ -79,6 +79,8 @@ struct Watched {
 pub struct Engine {
     watched: Vec<Watched>,
     now: Option<Instant>,
+    /// How long the tracker remembers objects.
+    memory: Duration,
 }
 
 impl Engine {
@@ -102,6 +104,11 @@ impl Engine {
         }));
     }
 
+    /// The tracker remembers objects for so long.
+    pub fn remember(&mut self, memory: Duration) {
+        self.memory = memory;
+    }
+
     /// For so long the pictures did not change, and nobody looked at them: who was there still is.
     pub fn rest(&mut self, still: Duration) {
         for known in self.watched.iter_mut().flat_map(|watched| watched.known.values_mut()) {
@@ -115,13 +122,14 @@ impl Engine {
         let now = self.now.map_or(now, |last| last.max(now));
         self.now = Some(now);
         let mut events = Vec::new();
+        let memory = FORGOTTEN.max(self.memory);
         for watched in &mut self.watched {
             if width > 0.0 && height > 0.0 {
                 for item in items {
                     watched.see(now, [width, height], item, &mut events);
                 }
             }
-            watched.forget(now, &mut events);
+            watched.forget(now, memory, &mut events);
         }
         events.truncate(MOST_EVENTS);
         events
@@ -187,8 +195,8 @@ impl Watched {
     }
 
     /// Who has not been seen for long has left.
-    fn forget(&mut self, now: Instant, events: &mut Vec<RegionEvent>) {
-        let gone = |known: &Known| now.saturating_duration_since(known.seen) > FORGOTTEN;
+    fn forget(&mut self, now: Instant, memory: Duration, events: &mut Vec<RegionEvent>) {
+        let gone = |known: &Known| now.saturating_duration_since(known.seen) > memory;
         let mut left: Vec<u64> = self.known.iter().filter(|(_, known)| gone(known)).map(|(id, _)| *id).collect();
         left.sort_unstable();
         for track_id in left {

@@ -66,6 +66,18 @@ fn words(event: &RegionEvent) -> String {
 }
 
 #[test]
+fn who_the_tracker_remembers_has_not_left() {
+    let mut engine = Engine::new(&regions(None));
+    engine.remember(Duration::from_secs(5));
+    let (now, inside) = (Instant::now(), [object(1, [0.5, 0.5])]);
+    let after = |seconds: u64| now + Duration::from_secs(seconds);
+    assert_eq!(engine.update(now, 1000.0, 1000.0, &inside).len(), 1);
+    assert_eq!(engine.update(after(2), 1000.0, 1000.0, &[]), []);
+    assert_eq!(engine.update(after(4), 1000.0, 1000.0, &inside), []);
+    assert_eq!(engine.update(after(10), 1000.0, 1000.0, &[]).len(), 1, "now it has left");
+}
+
+#[test]
 fn who_walks_through_enters_crosses_and_leaves() {
     let mut scene = Scene::new(None);
     let said = scene.walk(1, [0.1, 0.5], [0.9, 0.5]);
