@@ -39,6 +39,7 @@ test: setup-test ## set up, then every check that the project has
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --lib --features cuda,tensorrt,openvino -- -D warnings
 
 # The model is pulled by the binary that the tests are about to use, so that nothing is built twice.
 unit: ## all tests but those in documentation, the ones in a browser included

@@ -1,7 +1,8 @@
 //! Detection on another machine: against mlserver, a server of the Open Inference Protocol that is not ours.
 //!
 //! Needs mlserver in `.sightline/venv-oip` (`make setup-test`), or the Python that `SIGHTLINE_OIP_PYTHON` names; prints a line
-//! and passes where it is absent, unless all peers are required.
+//! and passes where it is absent, unless all peers are required. A real Triton is asked where `SIGHTLINE_TRITON_PYTHON` names a Python with
+//! `nvidia-pytriton` 0.7.0 (370 MB, so that no set-up installs it).
 #![cfg(feature = "remote")]
 
 #[path = "support/fed.rs"]
@@ -16,6 +17,8 @@ mod server;
 #[path = "support/squares.rs"]
 #[allow(dead_code)] // nobody looks for the squares here
 mod squares;
+#[path = "remote/tls.rs"]
+mod tls;
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -25,9 +28,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use onnx::brightness;
-use sightline::detect::{Config, DetectError, Lane, LaneOptions, Model, Picture, Pools, RemoteStatus, Settings};
-use sightline::media::{Detections, Frame, FrameLedger, I420Frame, RtpTimestamp};
+use onnx::{Kind, Port, brightness};
+use sightline::detect::{
+    Cascade, Config, DetectError, Lane, LaneOptions, Model, Picture, Pools, RemoteStatus, Settings,
+};
+use sightline::media::{Detection, Detections, Frame, FrameLedger, I420Frame, RtpTimestamp};
 use sightline::pipeline::VideoChoice;
 use sightline::sink::ViewerFeed;
 
@@ -48,7 +53,7 @@ fn python() -> Option<PathBuf> {
     python.exists().then_some(python)
 }
 
-/// A running mlserver; killed when dropped.
+/// A running mlserver or Triton; killed when dropped.
 struct Server {
     child: Child,
 }
@@ -56,12 +61,20 @@ struct Server {
 impl Server {
     /// Serves `file` as `name` on `port`, and waits until it is ready.
     fn start(python: &Path, port: u16, name: &str, file: &Path) -> Self {
-        let http = free_port();
-        let mut child = Command::new(python)
+        let mut command = Command::new(python);
+        command.arg("oip_server.py").args([port, free_port()].map(|port| port.to_string())).arg(name).arg(file);
+        Self::run(&mut command)
+    }
+
+    /// The same of Triton, which serves `bright`.
+    fn triton(python: &Path, port: u16) -> Self {
+        let ports = [port, free_port(), free_port()].map(|port| port.to_string());
+        Self::run(Command::new(python).arg("triton_server.py").args(ports))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut child = command
             .current_dir(root().join("tests/remote"))
-            .arg("oip_server.py")
-            .args([port.to_string(), http.to_string(), name.to_owned()])
-            .arg(file)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -70,7 +83,7 @@ impl Server {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // Its end closes the pipe, so that this ends too.
-        assert!(lines.any(|line| line.unwrap() == "ready"), "mlserver ended");
+        assert!(lines.any(|line| line.unwrap() == "ready"), "the server ended");
         std::thread::spawn(move || lines.for_each(drop));
         Self { child }
     }
@@ -189,17 +202,24 @@ fn a_server_finds_what_the_same_model_finds_here() {
 }
 
 #[test]
-fn a_published_model_finds_the_same_on_a_server() {
+fn published_models_find_the_same_on_a_server() {
+    // The second takes a size beside the picture, and gives the classes as i64.
+    for (name, file) in [("yolox-nano", "yolox_nano_416.onnx"), ("deimv2-atto", "deimv2_atto_320.onnx")] {
+        finds_the_same(name, file);
+    }
+}
+
+fn finds_the_same(name: &str, file: &str) {
     let Some(python) = python() else { return };
     let shared = std::env::var_os("SIGHTLINE_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     let models_dir = shared.join("media/models");
-    let file = models_dir.join("yolox_nano_416.onnx");
+    let file = models_dir.join(file);
     if !file.is_file() {
         return println!("skipped: no shared media (set SIGHTLINE_SHARED)");
     }
     let port = free_port();
-    let _server = Server::start(&python, port, "yolox-nano", &file);
-    let config = Config { model: "yolox-nano".into(), ..config(&models_dir, port) };
+    let _server = Server::start(&python, port, name, &file);
+    let config = Config { model: name.into(), ..config(&models_dir, port) };
     let mut images = 0;
     let far = Model::load(&config).unwrap();
     let near = Model::load(&Config { remote: None, ..config.clone() }).unwrap();
@@ -224,6 +244,167 @@ fn a_published_model_finds_the_same_on_a_server() {
     }
     assert!(images > 0, "nothing was found in any image");
     assert_eq!(far.remote_status().unwrap().fallbacks, 0);
+}
+
+/// A model that finds the means of the picture's channels, as scores of three objects, in its own type and order of axes.
+fn means(kind: Kind, nhwc: bool) -> Vec<u8> {
+    let (shape, axes) = if nhwc { ([1, 64, 64, 3], [1, 2]) } else { ([1, 3, 64, 64], [2, 3]) };
+    let boxes: Vec<f32> = (0..3u8).flat_map(|n| [f32::from(n) * 20.0, 4.0, f32::from(n) * 20.0 + 16.0, 40.0]).collect();
+    onnx::Model::new(&[Port::new("image", kind, &shape)])
+        .constant(Port::new("boxes", Kind::F32, &[1, 3, 4]), &[1, 3, 4], &boxes)
+        .channel_means("image", axes, 1.0 / 255.0, "scores")
+        .bytes()
+}
+
+#[test]
+fn a_model_of_bytes_halves_or_pixels_finds_the_same_on_a_server() {
+    let Some(python) = python() else { return };
+    for (kind, nhwc) in [(Kind::U8, false), (Kind::F16, false), (Kind::U8, true), (Kind::F32, true)] {
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let file = folder.path().join("means.onnx");
+        std::fs::write(&file, means(kind, nhwc)).unwrap();
+        let manifest = "family = \"ssd\"\nfile = \"means.onnx\"\nlabels = [\"thing\"]\nconfidence = 0.1\niou = 0.5\nnms = \"none\"\n\
+                        [input]\nsize = { fixed = { width = 64, height = 64 } }\nfit = \"stretch\"\ncolour = \"rgb\"\n\
+                        [output]\nboxes = \"xyxy\"\nunit = \"pixels\"\nscores = \"probabilities\"\nbackground = \"first\"\n";
+        std::fs::write(folder.path().join("means.toml"), manifest).unwrap();
+        let _server = Server::start(&python, port, "means", &file);
+        let config = Config { model: "means".into(), ..config(folder.path(), port) };
+        let far = Model::load(&config).unwrap();
+        let near = Model::load(&Config { remote: None, ..config }).unwrap();
+        let colour = image::RgbImage::from_pixel(64, 64, image::Rgb([200, 120, 60]));
+        let picture = Picture::Rgb { data: colour.as_raw(), width: 64, height: 64 };
+        let found = far.detector().unwrap().detect(picture, &all()).unwrap().items;
+        let expected = near.detector().unwrap().detect(picture, &all()).unwrap().items;
+        assert_eq!((found.len(), &found), (3, &expected), "{kind:?}, pixels: {nhwc}");
+        let status = far.remote_status().unwrap();
+        assert!(status.up && status.fallbacks == 0, "{status:?}");
+    }
+}
+
+#[test]
+fn pictures_of_several_streams_go_in_one_request() {
+    let Some(python) = python() else { return };
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let file = folder.path().join("bright.onnx");
+    std::fs::write(&file, brightness(-1)).unwrap();
+    let server = Server::start(&python, port, "bright", &file);
+    let config = Config { batch: Some(4), ..config(folder.path(), port) };
+    let far = Model::load(&config).unwrap();
+    assert_eq!(far.batch(), 4);
+    let near = Model::load(&Config { remote: None, ..config.clone() }).unwrap();
+    let (mut far_detector, mut near_detector) = (far.detector().unwrap(), near.detector().unwrap());
+    let (pictures, settings) = ([60, 120, 200].map(grey), all());
+    let before = far.remote_status().unwrap();
+    let asked: Vec<_> = pictures.iter().map(|picture| (Picture::I420(picture), &settings)).collect();
+    for (found, (picture, settings)) in far_detector.detect_batch(&asked).into_iter().zip(&asked) {
+        let found = found.unwrap();
+        assert_eq!(found.items, near_detector.detect(*picture, settings).unwrap().items);
+        assert_eq!((found.items.len(), found.shared_by), (1, 3));
+    }
+    let after = far.remote_status().unwrap();
+    assert_eq!((after.frames - before.frames, after.failures, after.fallbacks), (1, 0, 0));
+
+    // Without the server they are looked at here, together too.
+    server.kill();
+    let found = far_detector.detect_batch(&asked);
+    assert!(found.iter().flatten().all(|found| found.items.len() == 1 && found.shared_by == 3), "{found:?}");
+    let away = far.remote_status().unwrap();
+    assert_eq!((found.len(), away.up, away.fallbacks), (3, false, 3), "{away:?}");
+}
+
+#[test]
+fn a_real_triton_is_asked_one_by_one_and_together() {
+    let Some(python) = std::env::var_os("SIGHTLINE_TRITON_PYTHON").map(PathBuf::from) else {
+        return println!("left out: SIGHTLINE_TRITON_PYTHON names no Python with nvidia-pytriton");
+    };
+    let (folder, port) = (models(), free_port());
+    let _server = Server::triton(&python, port);
+    let config = Config { batch: Some(4), ..config(folder.path(), port) };
+    let far = Model::load(&config).unwrap();
+    let near = Model::load(&Config { remote: None, ..config.clone() }).unwrap();
+    assert_eq!(far.batch(), 4, "{:?}", far.remote_status());
+    let (mut far_detector, mut near_detector) = (far.detector().unwrap(), near.detector().unwrap());
+    let (pictures, settings) = ([60, 120, 200].map(grey), all());
+    let asked: Vec<_> = pictures.iter().map(|picture| (Picture::I420(picture), &settings)).collect();
+    let close = |found: &[Detection], expected: &[Detection]| {
+        found.len() == 1 && expected.len() == 1 && (found[0].confidence - expected[0].confidence).abs() < 1e-4
+    };
+    for (found, (picture, settings)) in far_detector.detect_batch(&asked).into_iter().zip(&asked) {
+        let (found, expected) = (found.unwrap(), near_detector.detect(*picture, settings).unwrap());
+        assert!(found.shared_by == 3 && close(&found.items, &expected.items), "{found:?} and {expected:?}");
+        let found = far_detector.detect(*picture, settings).unwrap();
+        assert!(close(&found.items, &expected.items), "{found:?} and {expected:?}");
+    }
+    let status = far.remote_status().unwrap();
+    assert_eq!((status.up, status.failures, status.fallbacks), (true, 0, 0), "{status:?}");
+}
+
+#[test]
+fn a_server_that_takes_one_picture_at_a_time_is_asked_one_by_one() {
+    let Some(python) = python() else { return };
+    let (folder, port) = (models(), free_port());
+    let _server = Server::start(&python, port, "bright", &folder.path().join("bright.onnx"));
+    let far = Model::load(&Config { batch: Some(4), ..config(folder.path(), port) }).unwrap();
+    assert_eq!(far.batch(), 1);
+    let (pictures, settings) = ([60, 200].map(grey), all());
+    let asked: Vec<_> = pictures.iter().map(|picture| (Picture::I420(picture), &settings)).collect();
+    let found = far.detector().unwrap().detect_batch(&asked);
+    assert!(found.iter().flatten().all(|found| found.items.len() == 1), "{found:?}");
+    let status = far.remote_status().unwrap();
+    assert!(status.up && status.fallbacks == 0, "what it does not take says nothing of the server: {status:?}");
+}
+
+#[test]
+fn a_server_behind_tls_is_asked_by_who_trusts_its_authority_alone() {
+    let Some(python) = python() else { return };
+    let (folder, port) = (models(), free_port());
+    let _server = Server::start(&python, port, "bright", &folder.path().join("bright.onnx"));
+    let (own, other) = (folder.path().join("own.pem"), folder.path().join("other.pem"));
+    let door = tls::Door::open(port, &own);
+    drop(tls::Door::open(port, &other));
+    let with =
+        |ca: Option<PathBuf>| Config { remote: Some(door.address()), remote_ca: ca, ..config(folder.path(), port) };
+    let config = with(Some(own));
+    assert_eq!(config.validate(), Ok(()));
+    let far = Model::load(&config).unwrap();
+    assert_eq!(far.detector().unwrap().detect(Picture::I420(&grey(200)), &all()).unwrap().items.len(), 1);
+    let status = far.remote_status().unwrap();
+    assert!(status.up && status.fallbacks == 0 && status.address.starts_with("grpcs://"), "{status:?}");
+    // The system's authorities do not know it either.
+    for ca in [Some(other), None] {
+        let status = Model::load(&with(ca)).unwrap().remote_status().unwrap();
+        assert!(!status.up && status.reason.as_ref().is_some_and(|why| why.contains("certificate")), "{status:?}");
+    }
+    // Nor does a door with TLS take a caller without.
+    let plain = Config { remote: Some(door.address().replace("grpcs", "grpc")), remote_ca: None, ..config };
+    assert!(!Model::load(&plain).unwrap().remote_status().unwrap().up);
+}
+
+#[test]
+fn a_cascade_of_the_configured_model_asks_on_its_connection() {
+    let Some(python) = python() else { return };
+    let (folder, port) = (models(), free_port());
+    let _server = Server::start(&python, port, "bright", &folder.path().join("bright.onnx"));
+    let config = config(folder.path(), port);
+    let fed = Fed::start(Model::load(&config).unwrap(), &config);
+    let before = fed.status().frames;
+    let second = Some("bright".to_owned());
+    let cascade = Cascade { sampling: None, first: "bright".into(), classes: Vec::new(), second };
+    let options = LaneOptions { cascade: Some(cascade), ..LaneOptions::default() };
+    let (deliver, results) = channel();
+    let lane = fed.pools.lane("cascade".into(), options, move |result| drop(deliver.send(result)));
+    let now = Instant::now();
+    lane.offer(Frame {
+        id: 1,
+        rtp_timestamp: RtpTimestamp::default(),
+        captured: None,
+        picture: Arc::new(grey(200)),
+        ledger: FrameLedger::arrived(now, now),
+    });
+    let result = results.recv_timeout(LIMIT).expect("the frame has a result");
+    assert_eq!(result.items.len(), 2, "the first finds one, and the second one on its crop: {:?}", result.items);
+    // The configured model's own connection counts what the cascade asked.
+    assert_eq!(fed.status().frames, before + 2);
 }
 
 #[test]

@@ -33,11 +33,13 @@ pub struct Config {
     /// On what the models run: `cpu`, `cuda`, `tensorrt` or `openvino`; all but the first are cargo features.
     pub provider: Provider,
     /// A server that runs the configured model in place of this machine, by the Open Inference Protocol:
-    /// `grpc://host:port`. The model here looks while that one is away.
+    /// `grpc://host:port`, or `grpcs://host:port` with TLS. The model here looks while that one is away.
     pub remote: Option<String>,
+    /// The certificate of the authority that the server's is by, a PEM file; unset: those that the system trusts.
+    pub remote_ca: Option<PathBuf>,
     /// The model's name on the server; unset: its name here.
     pub remote_model: Option<String>,
-    /// The longest that one picture may take on the server, in milliseconds, both ways included.
+    /// The longest that one request may take on the server, in milliseconds, both ways included.
     pub remote_timeout_ms: u64,
     /// The most requests to the server at the same time.
     pub remote_concurrency: usize,
@@ -65,6 +67,7 @@ impl Default for Config {
             batch: None,
             provider: Provider::Cpu,
             remote: None,
+            remote_ca: None,
             remote_model: None,
             remote_timeout_ms: 1000,
             remote_concurrency: 4,
@@ -145,14 +148,16 @@ impl Config {
 
     fn validate_remote(&self) -> Result<(), String> {
         let Some(address) = &self.remote else {
-            return match &self.remote_model {
-                Some(model) => {
-                    Err(format!("remote_model = \"{model}\": nothing without `remote`, the server's address"))
+            let ca = self.remote_ca.as_ref().map(|ca| ("remote_ca", ca.display().to_string()));
+            return match self.remote_model.clone().map(|model| ("remote_model", model)).or(ca) {
+                Some((key, value)) => {
+                    Err(format!("{key} = \"{value}\": nothing without `remote`, the server's address"))
                 }
                 None => Ok(()),
             };
         };
-        let place = address.strip_prefix("grpc://").and_then(|place| place.rsplit_once(':'));
+        let secure = address.strip_prefix("grpcs://");
+        let place = secure.or_else(|| address.strip_prefix("grpc://")).and_then(|place| place.rsplit_once(':'));
         let right = place.is_some_and(|(host, port)| {
             !host.is_empty()
                 && !host.contains(['/', '@', '?', '#'])
@@ -161,7 +166,12 @@ impl Config {
         });
         if !right {
             // It may hold a password, by mistake.
-            return Err("remote: grpc://host:port is expected, without TLS, user or path".into());
+            return Err(
+                "remote: grpc://host:port, or grpcs://host:port with TLS, is expected, without user or path".into()
+            );
+        }
+        if let (Some(ca), None) = (&self.remote_ca, secure) {
+            return Err(format!("remote_ca = \"{}\": nothing without TLS, grpcs://", ca.display()));
         }
         if self.model == super::motion::NAME {
             return Err("remote: model = \"motion\" is the built-in detector, which no server has; name a model".into());
@@ -201,6 +211,11 @@ impl Config {
             Provider::Cuda | Provider::Tensorrt => DEFAULT_BATCH,
         };
         self.batch.unwrap_or(otherwise)
+    }
+
+    /// The same of a model on a server, whose hardware nobody knows here.
+    pub(super) fn most_together_there(&self) -> usize {
+        self.batch.unwrap_or(1)
     }
 
     /// How many threads take turns. One that waits for a server costs nothing: unless they are configured, there are as many
@@ -251,11 +266,11 @@ mod tests {
             let text = format!("model = 'yolox-nano'\nremote = '{remote}'\n{rest}");
             toml::from_str::<Config>(&text).unwrap().validate()
         };
-        for remote in ["grpc://10.0.0.7:8001", "grpc://triton.local:8001", "grpc://[::1]:8001"] {
+        for remote in ["grpcs://a:1", "grpc://10.0.0.7:8001", "grpc://triton.local:8001", "grpc://[::1]:8001"] {
             assert_eq!(with(remote, ""), Ok(()), "{remote}");
         }
         for remote in
-            ["", "http://a:1", "grpcs://a:1", "grpc://a", "grpc://:1", "grpc://a:0", "grpc://a:b", "grpc://u:p@a:1"]
+            ["", "http://a:1", "grpcs://a", "grpc://a", "grpc://:1", "grpc://a:0", "grpc://a:b", "grpc://u:p@a:1"]
         {
             let error = with(remote, "").unwrap_err();
             assert!(error.starts_with("remote: grpc://host:port") && !error.contains("u:p"), "{error}");
@@ -269,6 +284,11 @@ mod tests {
             let error = with("grpc://a:1", rest).unwrap_err();
             assert!(error.starts_with(expected), "{error}");
         }
+        let with_ca = |remote: &str| with(remote, "remote_ca = 'ca.pem'");
+        assert_eq!(with_ca("grpcs://a:1"), Ok(()));
+        assert!(with_ca("grpc://a:1").unwrap_err().contains("without TLS"));
+        let ca = toml::from_str::<Config>("remote_ca = 'ca.pem'").unwrap().validate().unwrap_err();
+        assert!(ca.starts_with("remote_ca = \"ca.pem\""), "{ca}");
         let alone = toml::from_str::<Config>("remote_model = 'x'").unwrap().validate().unwrap_err();
         assert!(alone.contains("remote_model"), "{alone}");
         let motion =

@@ -156,7 +156,7 @@ pub(super) fn rehearse(detector: &mut NetworkDetector, info: &ModelInfo, limit: 
 }
 
 /// Whether the network really takes two pictures at once: some graphs leave the side open, and have a 1 inside.
-fn rehearse_together(detector: &mut NetworkDetector) -> bool {
+pub(super) fn rehearse_together(detector: &mut NetworkDetector) -> bool {
     let settings = Settings { confidence: 1.0, iou: 1.0, classes: None, max_detections: 1 };
     let frame = I420Frame::black(640, 480);
     let found = detector.detect_batch(&[(Picture::I420(&frame), &settings); 2]);

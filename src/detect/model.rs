@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Deserialize;
 
@@ -271,7 +272,8 @@ pub struct Model {
     per_stream: bool,
     factory: Arc<Factory>,
     remote: Option<Arc<Remote>>,
-    batch: usize,
+    /// May be found out only once its server is there.
+    batch: Arc<AtomicUsize>,
 }
 
 impl Model {
@@ -282,7 +284,13 @@ impl Model {
         per_stream: bool,
         factory: impl Fn() -> Result<Box<dyn Detector>, DetectError> + Send + Sync + 'static,
     ) -> Self {
-        Self { info: Arc::new(info), per_stream, factory: Arc::new(factory), remote: None, batch: 1 }
+        Self {
+            info: Arc::new(info),
+            per_stream,
+            factory: Arc::new(factory),
+            remote: None,
+            batch: Arc::new(AtomicUsize::new(1)),
+        }
     }
 
     /// The same, run by a server that is doing as `status` says.
@@ -294,13 +302,19 @@ impl Model {
     /// The same, whose detectors look at up to so many pictures at once for less than one by one.
     #[must_use]
     pub fn with_batch(self, batch: usize) -> Self {
-        Self { batch: batch.max(1), ..self }
+        Self { batch: Arc::new(AtomicUsize::new(batch)), ..self }
+    }
+
+    /// The same, up to as many as `batch` holds at the time.
+    #[must_use]
+    pub(super) fn with_batch_of(self, batch: Arc<AtomicUsize>) -> Self {
+        Self { batch, ..self }
     }
 
     /// The most pictures that a detector is given at once.
     #[must_use]
     pub fn batch(&self) -> usize {
-        self.batch
+        self.batch.load(Ordering::Relaxed).max(1)
     }
 
     /// How the server is doing that runs it, if one does.

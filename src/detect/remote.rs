@@ -1,11 +1,12 @@
 //! A model that a server runs, with the same model here for while that one is away.
 //!
 //! Every picture goes to the server while it is there. The first that fails is looked at here at once, and so are all that
-//! follow, until the server was seen again: no stream loses a frame, and none waits for a server twice. Belongs here: this
+//! follow, until the server was seen again: no stream loses a frame, and none waits for a server twice. Several go in one request
+//! where `batch` allows it and the model there takes them. Belongs here: this
 //! choice, and what is known about the server's model. Does not belong here: the protocol (`backend/remote`).
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -13,17 +14,17 @@ use serde::Serialize;
 
 use super::backend::{Remote, RemoteCounts, RemoteOptions};
 use super::lane::lock;
-use super::load::{describe, rehearse};
+use super::load::{describe, rehearse, rehearse_together};
 use super::loaded::Loaded;
 use super::locate::{is_path, locate};
 use super::model::{Model, ModelInfo};
 use super::network::{NetworkDetector, Reading};
-use super::{Config, DetectError, Detector, Found, InputSpec, Picture, Settings, Stopper};
+use super::{Config, DetectError, Detector, Found, InputSize, InputSpec, Picture, Settings, Stopper};
 
 /// How a server that runs a model is doing.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RemoteStatus {
-    /// `grpc://host:port`.
+    /// `grpc://host:port` or `grpcs://host:port`.
     pub address: String,
     /// The model's name there.
     pub model: String,
@@ -48,6 +49,8 @@ struct Far {
     info: Arc<ModelInfo>,
     input: InputSpec,
     reading: Reading,
+    /// By its metadata it takes several pictures at once.
+    several: bool,
 }
 
 /// The model here.
@@ -67,6 +70,8 @@ struct Shared {
     config: Config,
     near: Option<Near>,
     fallbacks: AtomicU64,
+    /// The most pictures of a request.
+    batch: Arc<AtomicUsize>,
 }
 
 /// Connects to the configured server, and loads the model here that stands in for it, if its file is there.
@@ -89,6 +94,7 @@ pub fn load_before(config: &Config, here: Result<Model, DetectError>) -> Result<
     let model = config.remote_model.clone().unwrap_or_else(name);
     let remote = Arc::new(Remote::connect(RemoteOptions {
         address: address.clone(),
+        ca: config.remote_ca.clone(),
         model: model.clone(),
         timeout: Duration::from_millis(config.remote_timeout_ms),
         concurrency: config.remote_concurrency,
@@ -115,6 +121,7 @@ pub fn load_before(config: &Config, here: Result<Model, DetectError>) -> Result<
         config: config.clone(),
         near,
         fallbacks: AtomicU64::new(0),
+        batch: Arc::new(AtomicUsize::new(1)),
     });
     let info = match (shared.prove()?, near_info) {
         (Some(far), near) => near.unwrap_or_else(|| (*far).clone()),
@@ -136,9 +143,9 @@ pub fn load_before(config: &Config, here: Result<Model, DetectError>) -> Result<
             });
         }
     };
-    let status = Arc::clone(&shared);
+    let (status, batch) = (Arc::clone(&shared), Arc::clone(&shared.batch));
     let factory = move || Ok(Box::new(RemoteDetector::new(Arc::clone(&shared))) as Box<dyn Detector>);
-    Ok(Model::new(info, false, factory).with_remote(move || status.status()))
+    Ok(Model::new(info, false, factory).with_remote(move || status.status()).with_batch_of(batch))
 }
 
 impl Shared {
@@ -153,7 +160,12 @@ impl Shared {
         };
         let info = Arc::clone(&self.far.get().ok_or(DetectError::Frame("no model".into()))?.info);
         match rehearse(&mut detector, &info, self.config.load_limit()) {
-            Ok(()) => Ok(Some(info)),
+            Ok(()) => {
+                if self.batch.load(Ordering::Relaxed) > 1 && !rehearse_together(&mut detector) {
+                    self.one_by_one();
+                }
+                Ok(Some(info))
+            }
             // What the server refuses now it may take later; a model of the wrong kind was found out before.
             Err(_) if !self.remote.is_up() => Ok(None),
             Err(error) => Err(error),
@@ -170,10 +182,23 @@ impl Shared {
             far
         } else {
             let far = self.describe(session.graph())?;
+            if far.several {
+                self.batch.store(self.config.most_together_there(), Ordering::Relaxed);
+            }
             self.far.get_or_init(|| far)
         };
         let detector = NetworkDetector::new(Arc::clone(&far.info), far.input, far.reading, session);
         detector.map(Some).map_err(|error| error.to_string())
+    }
+
+    /// The model there says that it takes several pictures, and does not.
+    fn one_by_one(&self) {
+        self.batch.store(1, Ordering::Relaxed);
+        tracing::info!(
+            address = self.address,
+            model = self.model,
+            "the remote detector does not take several pictures at once"
+        );
     }
 
     /// What the server's model is: by the manifest of its name, else by its graph. The protocol carries no class names: where
@@ -196,7 +221,8 @@ impl Shared {
                 ));
             }
         }
-        Ok(Far { info: Arc::new(info), input, reading })
+        let several = graph.takes_batches() && info.family.batch_first();
+        Ok(Far { info: Arc::new(info), input, reading, several })
     }
 
     fn status(&self) -> RemoteStatus {
@@ -259,45 +285,71 @@ impl RemoteDetector {
         Self { shared, far: None, end: Arc::default() }
     }
 
-    /// Lets `detector` look in a way that can be ended. Whether it was stands beside the result.
+    /// Lets `detector` look in a way that can be ended. Whether it was stands beside the results.
     fn look(
         end: &Mutex<End>,
         detector: &mut dyn Detector,
-        picture: Picture<'_>,
-        settings: &Settings,
-    ) -> (Result<Found, DetectError>, bool) {
+        together: bool,
+        pictures: &[(Picture<'_>, &Settings)],
+    ) -> (Vec<Result<Found, DetectError>>, bool) {
         let stopper = detector.stopper();
         {
             let mut end = lock(end);
             if end.ended {
-                return (Err(DetectError::Frame("it was ended".into())), true);
+                let ended = |_| Err(DetectError::Frame("it was ended".into()));
+                return (pictures.iter().map(ended).collect(), true);
             }
             end.looking = stopper;
         }
-        let found = detector.detect(picture, settings);
+        let found = if together {
+            detector.detect_batch(pictures)
+        } else {
+            pictures.iter().map(|(picture, settings)| detector.detect(*picture, settings)).collect()
+        };
         let mut end = lock(end);
         end.looking = None;
         (found, end.ended)
     }
 
-    fn there(&mut self, picture: Picture<'_>, settings: &Settings) -> Result<Found, DetectError> {
+    /// What the server finds; of those that it does not look at, why, where it was tried.
+    fn there(&mut self, pictures: &[(Picture<'_>, &Settings)]) -> Vec<Result<Found, Option<String>>> {
+        let none = |reason: Option<String>| pictures.iter().map(|_| Err(reason.clone())).collect();
+        if !self.shared.remote.is_up() {
+            return none(None);
+        }
         if self.far.is_none() {
-            self.far = self.shared.far_detector().map_err(|reason| {
-                // Found out only now, since the server was away at the start.
-                self.shared.remote.condemn(&reason);
-                DetectError::Frame(reason)
-            })?;
+            match self.shared.far_detector() {
+                Ok(far) => self.far = far,
+                Err(reason) => {
+                    // Found out only now, since the server was away at the start.
+                    self.shared.remote.condemn(&reason);
+                    return none(Some(reason));
+                }
+            }
         }
-        match &mut self.far {
-            Some(far) => Self::look(&self.end, far, picture, settings).0,
-            None => Err(DetectError::Frame("the remote detector was never there".into())),
+        let Some(far) = &mut self.far else { return none(Some("the remote detector was never there".to_owned())) };
+        let several = pictures.len() > 1;
+        let (found, _) = Self::look(&self.end, far, several, pictures);
+        // Pictures of several sizes are no batch where the model takes any size.
+        let joined = |found: &Result<Found, DetectError>| found.as_ref().is_ok_and(|found| found.shared_by > 1);
+        let fixed = self.shared.far.get().is_some_and(|far| matches!(far.input.size, InputSize::Fixed { .. }));
+        if several && fixed && found.iter().all(Result::is_ok) && !found.iter().any(joined) {
+            self.shared.one_by_one();
         }
+        found.into_iter().map(|found| found.map_err(|error| Some(error.to_string()))).collect()
     }
 
-    fn here(&mut self, near: &Near, picture: Picture<'_>, settings: &Settings) -> Result<Found, DetectError> {
+    fn here(&mut self, near: &Near, pictures: &[(Picture<'_>, &Settings)]) -> Vec<Result<Found, DetectError>> {
         let _place = near.enter();
-        let mut detector = near.loaded.take()?;
-        let (found, ended) = Self::look(&self.end, &mut *detector, picture, settings);
+        let mut detector = match near.loaded.take() {
+            Ok(detector) => detector,
+            Err(error) => {
+                let reason = error.to_string();
+                return pictures.iter().map(|_| Err(DetectError::Frame(reason.clone()))).collect();
+            }
+        };
+        let together = pictures.len() > 1 && near.loaded.model.batch() >= pictures.len();
+        let (found, ended) = Self::look(&self.end, &mut *detector, together, pictures);
         if ended {
             near.loaded.lost();
         } else {
@@ -309,28 +361,40 @@ impl RemoteDetector {
 
 impl Detector for RemoteDetector {
     fn detect(&mut self, picture: Picture<'_>, settings: &Settings) -> Result<Found, DetectError> {
+        let found = self.detect_batch(&[(picture, settings)]).pop();
+        found.unwrap_or_else(|| Err(DetectError::Frame("the detector gave no result".into())))
+    }
+
+    fn detect_batch(&mut self, pictures: &[(Picture<'_>, &Settings)]) -> Vec<Result<Found, DetectError>> {
         let shared = Arc::clone(&self.shared);
-        let failed = if shared.remote.is_up() {
-            match self.there(picture, settings) {
-                Ok(found) => return Ok(found),
-                Err(error) => Some(error),
-            }
-        } else {
-            None
-        };
-        let Some(near) = &shared.near else {
-            return Err(failed.unwrap_or_else(|| {
-                let reason = shared.remote.reason().unwrap_or_default();
-                DetectError::Frame(format!("the remote detector is away: {reason}"))
-            }));
-        };
-        let found = self.here(near, picture, settings)?;
-        shared.fallbacks.fetch_add(1, Ordering::Relaxed);
-        if let Some(error) = failed {
-            // The picture is a good one, so that the fault is the server's, whatever it was.
-            shared.remote.away(&error.to_string());
+        let there = self.there(pictures);
+        let left: Vec<_> =
+            there.iter().zip(pictures).filter(|(found, _)| found.is_err()).map(|(_, picture)| *picture).collect();
+        let mut here = match &shared.near {
+            Some(near) if !left.is_empty() => self.here(near, &left),
+            _ => Vec::new(),
         }
-        Ok(found)
+        .into_iter();
+        let one = |found: Result<Found, Option<String>>| {
+            let failed = match found {
+                Ok(found) => return Ok(found),
+                Err(failed) => failed,
+            };
+            let Some(found) = here.next() else {
+                return Err(DetectError::Frame(failed.unwrap_or_else(|| {
+                    let reason = shared.remote.reason().unwrap_or_default();
+                    format!("the remote detector is away: {reason}")
+                })));
+            };
+            let found = found?;
+            shared.fallbacks.fetch_add(1, Ordering::Relaxed);
+            if let Some(reason) = failed {
+                // The picture is a good one, so that the fault is the server's, whatever it was.
+                shared.remote.away(&reason);
+            }
+            Ok(found)
+        };
+        there.into_iter().map(one).collect()
     }
 
     fn stopper(&self) -> Option<Stopper> {

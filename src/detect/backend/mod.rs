@@ -10,12 +10,14 @@ mod remote;
 
 mod library;
 mod onnx;
+mod plug;
 mod provider;
 #[cfg(feature = "remote")]
 mod remote;
 mod shared;
 mod tensor;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use library::find_library;
@@ -29,11 +31,13 @@ use super::{DetectError, Layout, Stopper};
 /// Where a network runs that is not here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteOptions {
-    /// `grpc://host:port`.
+    /// `grpc://host:port`, or `grpcs://host:port` with TLS.
     pub address: String,
+    /// The certificate of the authority that the server's is by, PEM; `None` for those that the system trusts.
+    pub ca: Option<PathBuf>,
     /// The model's name on the server.
     pub model: String,
-    /// The longest that one picture may take, both ways and a second attempt included.
+    /// The longest that one request may take, both ways and a second attempt included.
     pub timeout: Duration,
     /// The most requests at the same time.
     pub concurrency: usize,

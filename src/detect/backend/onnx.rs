@@ -11,9 +11,10 @@ use ort::session::RunOptions;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, ValueType};
 
+use super::plug::Plug;
 use super::provider::Provider;
 use super::shared::{self, Names};
-use super::tensor::{self, Plug};
+use super::tensor;
 use crate::detect::heads::{Graph, Output, Port};
 use crate::detect::{DetectError, Layout, Stopper};
 
@@ -210,7 +211,8 @@ impl Session {
         let start = Instant::now();
         let Self { loaded, options, plug, converted, .. } = self;
         let Loaded { session, names, graph, .. } = &**loaded;
-        let inputs = plug.inputs(graph, tensor, (width, height)).map_err(failed)?;
+        let fed = plug.inputs(graph, tensor, (width, height)).map_err(failed)?;
+        let inputs = fed.iter().map(tensor::value).collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let values = shared::run(session, names, &inputs, options).map_err(failed)?;
         let took = start.elapsed();
         converted.resize_with(graph.outputs.len(), Vec::new);

@@ -3,6 +3,8 @@
 //! One [`Remote`] is one model of one server, shared by all its sessions. A thread of its own speaks to the network, and looks
 //! by itself whether the server is there: while it is away no request is tried, so that nobody waits for it.
 
+mod connect;
+mod session;
 mod values;
 mod wire;
 
@@ -14,21 +16,20 @@ use prost::Message;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::{RemoteCounts, RemoteOptions};
-use crate::detect::heads::{Graph, Output};
+use crate::detect::DetectError;
+use crate::detect::heads::Graph;
 use crate::detect::lane::lock;
-use crate::detect::{DetectError, Layout, Stopper};
-use values::Values;
 use wire::{
-    InferTensor, ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
-    ModelReadyResponse, ProstCodec, SERVICE,
+    ModelInferRequest, ModelInferResponse, ModelMetadataResponse, ModelName, ModelReadyResponse, ProstCodec, SERVICE,
 };
+
+pub use session::RemoteSession;
 
 /// How long a question about the model's state may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
@@ -84,17 +85,10 @@ impl Remote {
     /// Begins to look for the server, and waits for the first answer or failure. A server that is away is no error.
     ///
     /// # Errors
-    /// [`DetectError::Remote`] for an address that is none, or a system that gives no thread.
+    /// [`DetectError::Remote`] for an address or an authority that is none, or a system that gives no thread.
     pub fn connect(options: RemoteOptions) -> Result<Self, DetectError> {
         let refuse = |reason: String| DetectError::Remote { address: options.address.clone(), reason };
-        let place = options.address.strip_prefix("grpc://").unwrap_or(&options.address);
-        let endpoint = Endpoint::from_shared(format!("http://{place}")).map_err(|error| refuse(error.to_string()))?;
-        // An answer of a megabyte is one burst: with the default window of 64 KiB it would take many round trips.
-        let endpoint = endpoint
-            .connect_timeout(PROBE_LIMIT)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(16 * 1024 * 1024)
-            .initial_connection_window_size(32 * 1024 * 1024);
+        let endpoint = connect::endpoint(&options, PROBE_LIMIT).map_err(refuse)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("detect-remote")
@@ -162,13 +156,6 @@ impl Remote {
             failures: self.inner.failures.load(Ordering::Relaxed),
         }
     }
-
-    /// A session; `None` until the server was there once.
-    #[must_use]
-    pub fn session(self: &Arc<Self>) -> Option<RemoteSession> {
-        let graph = self.graph()?;
-        Some(RemoteSession { remote: Arc::clone(self), graph, stop: CancellationToken::new() })
-    }
 }
 
 impl Drop for Remote {
@@ -229,19 +216,17 @@ impl Inner {
         let up = self.up.load(Ordering::Acquire);
         // A connection that was lost may only be found out after minutes: who was away is called on a new one.
         let channel = if up { lock(&self.state).channel.clone() } else { self.endpoint.connect_lazy() };
-        let name = || self.options.model.clone();
-        let request = ModelReadyRequest { name: name() };
+        let request = || ModelName { name: self.options.model.clone() };
         let ready: ModelReadyResponse =
-            ask(&channel, "ModelReady", request, PROBE_LIMIT).await.map_err(|status| said(&status))?;
+            ask(&channel, "ModelReady", request(), PROBE_LIMIT).await.map_err(|status| said(&status))?;
         if !ready.ready {
             return Err(format!("the server says that the model `{}` is not ready", self.options.model));
         }
         if up {
             return Ok(());
         }
-        let request = ModelMetadataRequest { name: name() };
         let metadata: ModelMetadataResponse =
-            ask(&channel, "ModelMetadata", request, PROBE_LIMIT).await.map_err(|status| said(&status))?;
+            ask(&channel, "ModelMetadata", request(), PROBE_LIMIT).await.map_err(|status| said(&status))?;
         let graph = values::graph(&metadata);
         let mut state = lock(&self.state);
         match &state.graph {
@@ -262,7 +247,7 @@ impl Inner {
         Ok(())
     }
 
-    /// One picture's way there and back, with a second attempt where the server was not to be had.
+    /// One request's way there and back, with a second attempt where the server was not to be had.
     async fn infer(&self, request: ModelInferRequest) -> Result<ModelInferResponse, Status> {
         let closed = |_| Status::cancelled("the pool is closed");
         let _permit = self.permits.acquire().await.map_err(closed)?;
@@ -320,100 +305,5 @@ where
     match timeout(limit, answered).await {
         Ok(answer) => answer,
         Err(_) => Err(Status::deadline_exceeded(format!("no answer within {} ms", limit.as_millis()))),
-    }
-}
-
-/// One caller of a [`Remote`], on one thread at a time.
-pub struct RemoteSession {
-    remote: Arc<Remote>,
-    graph: Arc<Graph>,
-    stop: CancellationToken,
-}
-
-impl RemoteSession {
-    /// What ends a run. All runs that follow fail too.
-    #[must_use]
-    pub fn stopper(&self) -> Stopper {
-        let stop = self.stop.clone();
-        Arc::new(move || stop.cancel())
-    }
-
-    /// The outside of the network.
-    #[must_use]
-    pub fn graph(&self) -> &Graph {
-        &self.graph
-    }
-
-    /// Checks that nothing but what the wire carries is needed.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn set_layout(&mut self, layout: Option<Layout>) -> Result<(), String> {
-        values::check(&self.graph, layout)
-    }
-
-    /// Runs the network on `tensor`, `[n, 3, height, width]`, and hands its outputs to `read`. Returns what `read` returns, and
-    /// how long the run took with both ways.
-    ///
-    /// # Errors
-    /// [`DetectError::Frame`] when no answer comes, or none that can be used; the server counts as away from then on.
-    pub fn run<T>(
-        &mut self,
-        tensor: &[f32],
-        (width, height): (usize, usize),
-        read: impl FnOnce(&[Output<'_>]) -> T,
-    ) -> Result<(T, Duration), DetectError> {
-        let start = Instant::now();
-        let inner = &self.remote.inner;
-        match self.answer(tensor, (width, height)) {
-            Ok(values) => {
-                inner.frames.fetch_add(1, Ordering::Relaxed);
-                let took = start.elapsed();
-                let outputs: Vec<_> =
-                    values.iter().map(|Values { shape, data }| Output { shape, data: data.as_slice() }).collect();
-                Ok((read(&outputs), took))
-            }
-            Err(reason) => {
-                inner.failures.fetch_add(1, Ordering::Relaxed);
-                if !self.stop.is_cancelled() {
-                    inner.away(&reason);
-                }
-                Err(DetectError::Frame(format!("the remote detector failed: {reason}")))
-            }
-        }
-    }
-
-    fn answer(&self, tensor: &[f32], (width, height): (usize, usize)) -> Result<Vec<Values>, String> {
-        let port = self.graph.inputs.first().ok_or("the model has no input")?;
-        let batch = tensor.len() / (3 * width * height).max(1);
-        let side = |side: usize| i64::try_from(side).unwrap_or(i64::MAX);
-        let input = InferTensor {
-            name: port.name.clone(),
-            datatype: "FP32".to_owned(),
-            shape: [batch, 3, height, width].map(side).into(),
-            contents: None,
-        };
-        let request = ModelInferRequest {
-            model_name: self.remote.inner.options.model.clone(),
-            inputs: vec![input],
-            raw_input_contents: vec![values::raw(tensor)],
-        };
-        let (inner, stop) = (Arc::clone(&self.remote.inner), self.stop.clone());
-        let (answer, answered) = mpsc::sync_channel(1);
-        let runtime = self.remote.runtime.as_ref().ok_or("the pool is closed")?;
-        runtime.spawn(async move {
-            // The time allowed is for all attempts, the wait for a place among them.
-            let limit = inner.options.timeout;
-            let result = tokio::select! {
-                () = stop.cancelled() => Err("it was ended".to_owned()),
-                result = timeout(limit, inner.infer(request)) => match result {
-                    Ok(result) => result.map_err(|status| said(&status)),
-                    Err(_) => Err(format!("no answer within {} ms", limit.as_millis())),
-                },
-            };
-            let _ = answer.send(result);
-        });
-        let response = answered.recv().map_err(|_| "the pool is closed".to_owned())??;
-        values::outputs(response, &self.graph)
     }
 }

@@ -14,8 +14,9 @@ use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder
 /// The service that all paths begin with.
 pub const SERVICE: &str = "/inference.GRPCInferenceService/";
 
+/// Whose state or outside is asked for: `ModelReadyRequest`, `ModelMetadataRequest`.
 #[derive(Clone, PartialEq, Message)]
-pub struct ModelReadyRequest {
+pub struct ModelName {
     #[prost(string, tag = "1")]
     pub name: String,
 }
@@ -27,28 +28,11 @@ pub struct ModelReadyResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub struct ModelMetadataRequest {
-    #[prost(string, tag = "1")]
-    pub name: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub struct ModelMetadataResponse {
     #[prost(message, repeated, tag = "4")]
-    pub inputs: Vec<TensorMetadata>,
+    pub inputs: Vec<Tensor>,
     #[prost(message, repeated, tag = "5")]
-    pub outputs: Vec<TensorMetadata>,
-}
-
-/// A tensor's outside; a side of -1 is open.
-#[derive(Clone, PartialEq, Message)]
-pub struct TensorMetadata {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    #[prost(string, tag = "2")]
-    pub datatype: String,
-    #[prost(int64, repeated, tag = "3")]
-    pub shape: Vec<i64>,
+    pub outputs: Vec<Tensor>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -56,7 +40,7 @@ pub struct ModelInferRequest {
     #[prost(string, tag = "1")]
     pub model_name: String,
     #[prost(message, repeated, tag = "5")]
-    pub inputs: Vec<InferTensor>,
+    pub inputs: Vec<Tensor>,
     /// Little-endian, row-major, one for each input.
     #[prost(bytes = "bytes", repeated, tag = "7")]
     pub raw_input_contents: Vec<Bytes>,
@@ -65,15 +49,16 @@ pub struct ModelInferRequest {
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelInferResponse {
     #[prost(message, repeated, tag = "5")]
-    pub outputs: Vec<InferTensor>,
+    pub outputs: Vec<Tensor>,
     /// One for each output, or none: then the values stand in the outputs.
     #[prost(bytes = "bytes", repeated, tag = "6")]
     pub raw_output_contents: Vec<Bytes>,
 }
 
-/// A tensor on its way.
+/// A tensor's outside, in metadata (`TensorMetadata`, where a side of -1 is open) as on its way (`InferInputTensor`,
+/// `InferOutputTensor`): those have the same numbers, and `contents` besides.
 #[derive(Clone, PartialEq, Message)]
-pub struct InferTensor {
+pub struct Tensor {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, tag = "2")]
@@ -87,8 +72,16 @@ pub struct InferTensor {
 /// A tensor's values, where they are not sent raw.
 #[derive(Clone, PartialEq, Message)]
 pub struct Contents {
+    #[prost(int32, repeated, tag = "2")]
+    pub int_contents: Vec<i32>,
+    #[prost(int64, repeated, tag = "3")]
+    pub int64_contents: Vec<i64>,
+    #[prost(uint32, repeated, tag = "4")]
+    pub uint_contents: Vec<u32>,
     #[prost(float, repeated, tag = "6")]
     pub fp32_contents: Vec<f32>,
+    #[prost(double, repeated, tag = "7")]
+    pub fp64_contents: Vec<f64>,
 }
 
 /// gRPC's framing of prost's messages.
