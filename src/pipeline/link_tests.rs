@@ -39,16 +39,14 @@ fn draw(n: usize, frame: &mut I420Frame) {
     }
 }
 
-/// The chain behind the estimate, as `Rendition` puts it together, and its notes.
-fn chain() -> (impl FnMut(Instant, Option<Bandwidth>) -> Option<usize>, Arc<Mutex<Vec<Note>>>) {
+/// The chain behind the estimate, as `Rendition` puts it together. It writes its notes.
+fn chain(notes: Arc<Mutex<Vec<Note>>>) -> impl FnMut(Instant, Option<Bandwidth>) -> Option<usize> {
     let config = Config::default();
     let full = config.bitrate(SOURCE.0, SOURCE.1);
     let (mut rate, mut ladder, mut pace) = (Rate::default(), Ladder::default(), Pace::default());
     let (mut encoder, mut scaler) = (H264Encoder::new(config.clone()), Scaler::new());
     let (mut n, mut turn) = (0, 0);
-    let notes = Arc::new(Mutex::new(Vec::new()));
-    let written = Arc::clone(&notes);
-    let encode = move |now, bandwidth: Option<Bandwidth>| {
+    move |now, bandwidth: Option<Bandwidth>| {
         let limit = bandwidth.map(|bandwidth| bandwidth.video_bps as u32).filter(|limit| *limit < full);
         pace.put(now);
         let rung = ladder.choose(now, limit, SOURCE, pace.fps().unwrap_or(30.0));
@@ -69,10 +67,9 @@ fn chain() -> (impl FnMut(Instant, Option<Bandwidth>) -> Option<usize>, Arc<Mute
             bytes
         });
         let aim = f64::from(rate.aimed()) / f64::from(rung.every);
-        lock(&written).push(Note { at: now, aim, bits: bytes.unwrap_or(0) as f64 * 8.0 });
+        lock(&notes).push(Note { at: now, aim, bits: bytes.unwrap_or(0) as f64 * 8.0 });
         bytes
-    };
-    (encode, notes)
+    }
 }
 
 fn link(rate: u64) -> Conditions {
@@ -82,8 +79,8 @@ fn link(rate: u64) -> Conditions {
 
 #[test]
 fn the_codec_follows_a_link_that_becomes_narrow_within_half_a_second() {
-    let (encode, notes) = chain();
-    let mut world = World::new(link(WIDE), Box::new(encode));
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    let mut world = World::new(link(WIDE), Box::new(chain(Arc::clone(&notes))));
     world.play(10.0);
     let before = *lock(&notes).last().unwrap();
     assert!(before.aim > 2.0 * NARROW as f64, "{before:?}");

@@ -153,7 +153,9 @@ impl Control {
         // While the queue is emptied, what arrives is what is sent, and says nothing of the link. Without any of these nothing
         // arrives at all, and silence is looked after elsewhere.
         let known = if self.drain.is_some() { self.limit } else { signals.arriving };
-        let Some(carried) = signals.carried.or(known) else { return Finding::Nothing };
+        // What is lost beside a queue was carried too; what is lost of a queue that is full was not, and is more than this.
+        let beside = signals.loss.map_or(1.0, |loss| 1.0 - loss.min(LOSS_HOLDS));
+        let Some(carried) = signals.carried.map(|carried| carried / beside).or(known) else { return Finding::Nothing };
         if signals.bursts.is_some_and(|bursts| bursts > carried * 1.5) {
             self.doubted_until = Some(now + DOUBT);
         }

@@ -221,6 +221,7 @@ impl Estimator {
 }
 
 #[cfg(test)]
+#[path = "world_tests.rs"]
 pub(crate) mod world;
 
 #[cfg(test)]
