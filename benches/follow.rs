@@ -27,45 +27,35 @@ fn main() {
     known_motions();
     recorded_videos();
     missed_objects();
+    memory();
 }
 
-/// What boxes that results miss, and that are drawn all the same, gain and cost.
-fn missed_objects() {
-    let media = media();
-    println!(
-        "\nobjects that a result misses, the detector 66 ms late: recall, precision and mean IoU (of 0.5 and more)"
-    );
-    let better = "yolov10n_fp32deq_640";
-    for video in ["street_london_720p.mp4", "intel_one_by_one_person_432p.mp4"] {
-        let reference = |model: &str| recorded::reference(&media.join(format!("reference/{model}.json")), video);
-        let Some(best) = reference(better) else {
-            println!("{video}: not here (SIGHTLINE_SHARED names the folder)");
-            continue;
-        };
-        for model in ["yolox_nano_416", "deimv2_femto_416", "picodet_s_320", "nanodet_m_320", better] {
-            let Some(own) = reference(model) else { continue };
-            for share in [0.0, 0.2] {
-                let found = recorded::without(&own, share, SEED);
-                for (name, truth) in [("its own", &own), (better, &best)] {
-                    if name == model {
-                        continue;
-                    }
-                    let run = || recorded::Run::new("picture", Some(Way::Picture));
-                    let mut runs = [run().found_alone(), run()];
-                    let late = Duration::from_millis(66);
-                    recorded::play_found(&media.join("video").join(video), &found, truth, late, 1, &mut runs);
-                    let [off, on] = runs.each_ref().map(recorded::Run::agreement);
-                    let figure = |n: usize| format!("{:.4} {:.4} ({:+.4})", off[n], on[n], on[n] - off[n]);
-                    println!(
-                        "{video} {model:<20} {:>3.0} % dropped, truth {name:<20}: {}  {}  {}",
-                        100.0 * share,
-                        figure(0),
-                        figure(1),
-                        figure(2)
-                    );
-                }
-            }
+/// What following costs in memory: so many streams side by side in this process, by the growth of its resident memory.
+fn memory() {
+    const STREAMS: u32 = 32;
+    const PAGE_KB: f64 = 4.096;
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+        let pages: f64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("proc(5)");
+        pages * PAGE_KB
+    };
+    println!("\nresident memory of following, 1280×720, {STREAMS} streams side by side, kB for each");
+    let Some(scenario) = SCENARIOS.iter().find(|scenario| scenario.name == "linear") else { return };
+    let mut stage = Stage::new(scenario, SEED);
+    // The pictures themselves are not the followers': they are made before. Nothing is let go of in between, so that what is taken is
+    // taken anew.
+    let shots: Vec<_> = (0..stage.pictures()).map(|n| stage.shot(n)).collect();
+    let mut kept = Vec::new();
+    for late_ms in [66, 150, 400] {
+        let before = resident();
+        let mut runs: Vec<Run> = (0..STREAMS).map(|_| timed(Some(Way::Picture), late_ms)).collect();
+        let mut most = 0.0f64;
+        for (n, shot) in shots.iter().enumerate() {
+            runs.iter_mut().for_each(|run| run.draw(n, shot));
+            most = most.max(resident() - before);
         }
+        println!("detector {late_ms:>3} ms late: {:>5.0} at most", most / f64::from(STREAMS));
+        kept.push(runs);
     }
 }
 
