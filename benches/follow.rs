@@ -59,6 +59,46 @@ fn memory() {
     }
 }
 
+/// What boxes that results miss, and that are drawn all the same, gain and cost.
+fn missed_objects() {
+    let media = media();
+    println!(
+        "\nobjects that a result misses, the detector 66 ms late: recall, precision and mean IoU (of 0.5 and more)"
+    );
+    let better = "yolov10n_fp32deq_640";
+    for video in ["street_london_720p.mp4", "intel_one_by_one_person_432p.mp4"] {
+        let reference = |model: &str| recorded::reference(&media.join(format!("reference/{model}.json")), video);
+        let Some(best) = reference(better) else {
+            println!("{video}: not here (SIGHTLINE_SHARED names the folder)");
+            continue;
+        };
+        for model in ["yolox_nano_416", "deimv2_femto_416", "picodet_s_320", "nanodet_m_320", better] {
+            let Some(own) = reference(model) else { continue };
+            for share in [0.0, 0.2] {
+                let found = recorded::without(&own, share, SEED);
+                for (name, truth) in [("its own", &own), (better, &best)] {
+                    if name == model {
+                        continue;
+                    }
+                    let run = || recorded::Run::new("picture", Some(Way::Picture));
+                    let mut runs = [run().found_alone(), run()];
+                    let late = Duration::from_millis(66);
+                    recorded::play_found(&media.join("video").join(video), &found, truth, late, 1, &mut runs);
+                    let [off, on] = runs.each_ref().map(recorded::Run::agreement);
+                    let figure = |n: usize| format!("{:.4} {:.4} ({:+.4})", off[n], on[n], on[n] - off[n]);
+                    println!(
+                        "{video} {model:<20} {:>3.0} % dropped, truth {name:<20}: {}  {}  {}",
+                        100.0 * share,
+                        figure(0),
+                        figure(1),
+                        figure(2)
+                    );
+                }
+            }
+        }
+    }
+}
+
 fn media() -> PathBuf {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
     std::env::var_os("SIGHTLINE_SHARED").map_or_else(beside, PathBuf::from).join("media")
