@@ -27,6 +27,36 @@ fn main() {
     known_motions();
     recorded_videos();
     missed_objects();
+    memory();
+}
+
+/// What following costs in memory: so many streams side by side in this process, by the growth of its resident memory.
+fn memory() {
+    const STREAMS: u32 = 32;
+    const PAGE_KB: f64 = 4.096;
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+        let pages: f64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("proc(5)");
+        pages * PAGE_KB
+    };
+    println!("\nresident memory of following, 1280×720, {STREAMS} streams side by side, kB for each");
+    let Some(scenario) = SCENARIOS.iter().find(|scenario| scenario.name == "linear") else { return };
+    let mut stage = Stage::new(scenario, SEED);
+    // The pictures themselves are not the followers': they are made before. Nothing is let go of in between, so that what is taken is
+    // taken anew.
+    let shots: Vec<_> = (0..stage.pictures()).map(|n| stage.shot(n)).collect();
+    let mut kept = Vec::new();
+    for late_ms in [66, 150, 400] {
+        let before = resident();
+        let mut runs: Vec<Run> = (0..STREAMS).map(|_| timed(Some(Way::Picture), late_ms)).collect();
+        let mut most = 0.0f64;
+        for (n, shot) in shots.iter().enumerate() {
+            runs.iter_mut().for_each(|run| run.draw(n, shot));
+            most = most.max(resident() - before);
+        }
+        println!("detector {late_ms:>3} ms late: {:>5.0} at most", most / f64::from(STREAMS));
+        kept.push(runs);
+    }
 }
 
 /// What boxes that results miss, and that are drawn all the same, gain and cost.

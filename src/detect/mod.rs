@@ -9,8 +9,8 @@
 //! here: decoding, drawing, and who watches the result. The ONNX Runtime is named in `backend` alone.
 
 pub mod backend;
-pub mod cascade;
 mod cadence;
+pub mod cascade;
 mod config;
 mod digest;
 mod error;
