@@ -1,6 +1,7 @@
 //! `sightline serve`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use sightline::config::{Overrides, Reloader};
@@ -12,6 +13,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::reload;
+
+/// How long a thread for work that blocks is kept without any.
+const IDLE_THREAD: Duration = Duration::from_secs(1);
 
 pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
     let (config, reloader) = Reloader::start(overrides.clone())?;
@@ -37,6 +41,9 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
         .enable_all()
         .thread_name("net")
         .on_thread_start(stand_ahead)
+        // Work that blocks comes every few seconds, and each time another of the idle threads takes it: with the ten seconds
+        // that are usual none of them ever went.
+        .thread_keep_alive(IDLE_THREAD)
         .build()?;
     runtime.block_on(async move {
         let hangups = reload::hangups();
