@@ -71,16 +71,18 @@ mod tests {
         assert!(matches!(error, DetectError::Frame(_)), "{error}");
     }
 
+    /// Says when it is dropped.
+    struct Late(std::sync::mpsc::Sender<()>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+
     #[test]
     fn a_loading_that_hangs_is_given_up_and_its_late_result_dropped_there() {
         let (go, wait) = channel::<()>();
         let (dropped_in, dropped) = channel();
-        struct Late(std::sync::mpsc::Sender<()>);
-        impl Drop for Late {
-            fn drop(&mut self) {
-                let _ = self.0.send(());
-            }
-        }
         let error = within(SOON, "hung", move || {
             let _ = wait.recv();
             Ok(Late(dropped_in))

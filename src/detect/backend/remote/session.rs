@@ -99,7 +99,7 @@ impl RemoteSession {
             }
             Err(Failure { reason, answered }) => {
                 inner.failures.fetch_add(1, Ordering::Relaxed);
-                if !self.stop.is_cancelled() && !(several && answered) {
+                if !(self.stop.is_cancelled() || several && answered) {
                     inner.away(&reason);
                 }
                 Err(DetectError::Frame(format!("the remote detector failed: {reason}")))

@@ -62,13 +62,13 @@ fn unraw(datatype: &str, bytes: &[u8]) -> Option<Vec<f32>> {
 /// The same of values that are not sent raw; the protocol has no place for FP16 among them.
 #[allow(clippy::cast_possible_truncation)] // as above
 fn unpacked(datatype: &str, contents: Contents) -> Option<Vec<f32>> {
-    let Contents { int_contents, int64_contents, uint_contents, fp32_contents, fp64_contents } = contents;
+    let Contents { ints, longs, uints, floats, doubles } = contents;
     match datatype {
-        "FP32" => Some(fp32_contents),
-        "FP64" => Some(fp64_contents.into_iter().map(|value| value as f32).collect()),
-        "UINT8" => Some(uint_contents.into_iter().map(|value| value as f32).collect()),
-        "INT32" => Some(int_contents.into_iter().map(|value| value as f32).collect()),
-        "INT64" => Some(int64_contents.into_iter().map(|value| value as f32).collect()),
+        "FP32" => Some(floats),
+        "FP64" => Some(doubles.into_iter().map(|value| value as f32).collect()),
+        "UINT8" => Some(uints.into_iter().map(|value| value as f32).collect()),
+        "INT32" => Some(ints.into_iter().map(|value| value as f32).collect()),
+        "INT64" => Some(longs.into_iter().map(|value| value as f32).collect()),
         _ => None,
     }
 }
@@ -149,6 +149,10 @@ mod tests {
         Graph { outputs: vec![port("a"), port("b")], ..Graph::default() }
     }
 
+    fn all<T: From<u8>>(values: &[u8]) -> Vec<T> {
+        values.iter().map(|&value| value.into()).collect()
+    }
+
     fn floats(values: &[f32]) -> Bytes {
         raw(values, f32::to_le_bytes)
     }
@@ -158,14 +162,13 @@ mod tests {
         let expected =
             [Values { shape: vec![1, 2], data: vec![1.0, 2.0] }, Values { shape: vec![1, 1], data: vec![3.0] }];
         let halves = |values: &[f32]| raw(values, |value| f16::from_f32(value).to_le_bytes());
-        let (longs, ints) = (|value: f32| (value as i64).to_le_bytes(), |value: f32| (value as i32).to_le_bytes());
         for (datatype, kind, three, one_two) in [
             ("FP32", "f32", floats(&[3.0]), floats(&[1.0, 2.0])),
             ("FP16", "f16", halves(&[3.0]), halves(&[1.0, 2.0])),
             ("FP64", "f64", raw(&[3.0], f64::to_le_bytes), raw(&[1.0, 2.0], f64::to_le_bytes)),
             ("UINT8", "u8", Bytes::from_static(&[3]), Bytes::from_static(&[1, 2])),
-            ("INT32", "i32", raw(&[3.0], ints), raw(&[1.0, 2.0], ints)),
-            ("INT64", "i64", raw(&[3.0], longs), raw(&[1.0, 2.0], longs)),
+            ("INT32", "i32", raw(&[3], i32::to_le_bytes), raw(&[1, 2], i32::to_le_bytes)),
+            ("INT64", "i64", raw(&[3], i64::to_le_bytes), raw(&[1, 2], i64::to_le_bytes)),
         ] {
             let bytes = ModelInferResponse {
                 outputs: vec![tensor("b", datatype, &[1, 1]), tensor("a", datatype, &[1, 2])],
@@ -181,29 +184,11 @@ mod tests {
             let outputs = vec![with("b", &[3]), with("a", &[1, 2])];
             super::outputs(ModelInferResponse { outputs, raw_output_contents: Vec::new() }, &two_outputs(kind))
         };
-        fn all<T: From<u8>>(values: &[u8]) -> Vec<T> {
-            values.iter().map(|&value| value.into()).collect()
-        }
-        assert_eq!(
-            typed("FP32", "f32", |v| Contents { fp32_contents: all(v), ..Contents::default() }).unwrap(),
-            expected
-        );
-        assert_eq!(
-            typed("FP64", "f64", |v| Contents { fp64_contents: all(v), ..Contents::default() }).unwrap(),
-            expected
-        );
-        assert_eq!(
-            typed("UINT8", "u8", |v| Contents { uint_contents: all(v), ..Contents::default() }).unwrap(),
-            expected
-        );
-        assert_eq!(
-            typed("INT32", "i32", |v| Contents { int_contents: all(v), ..Contents::default() }).unwrap(),
-            expected
-        );
-        assert_eq!(
-            typed("INT64", "i64", |v| Contents { int64_contents: all(v), ..Contents::default() }).unwrap(),
-            expected
-        );
+        assert_eq!(typed("FP32", "f32", |v| Contents { floats: all(v), ..Contents::default() }).unwrap(), expected);
+        assert_eq!(typed("FP64", "f64", |v| Contents { doubles: all(v), ..Contents::default() }).unwrap(), expected);
+        assert_eq!(typed("UINT8", "u8", |v| Contents { uints: all(v), ..Contents::default() }).unwrap(), expected);
+        assert_eq!(typed("INT32", "i32", |v| Contents { ints: all(v), ..Contents::default() }).unwrap(), expected);
+        assert_eq!(typed("INT64", "i64", |v| Contents { longs: all(v), ..Contents::default() }).unwrap(), expected);
         assert!(typed("FP16", "f16", |_| Contents::default()).unwrap_err().contains("0 values"));
     }
 

@@ -73,15 +73,15 @@ pub struct Tensor {
 #[derive(Clone, PartialEq, Message)]
 pub struct Contents {
     #[prost(int32, repeated, tag = "2")]
-    pub int_contents: Vec<i32>,
+    pub ints: Vec<i32>,
     #[prost(int64, repeated, tag = "3")]
-    pub int64_contents: Vec<i64>,
+    pub longs: Vec<i64>,
     #[prost(uint32, repeated, tag = "4")]
-    pub uint_contents: Vec<u32>,
+    pub uints: Vec<u32>,
     #[prost(float, repeated, tag = "6")]
-    pub fp32_contents: Vec<f32>,
+    pub floats: Vec<f32>,
     #[prost(double, repeated, tag = "7")]
-    pub fp64_contents: Vec<f64>,
+    pub doubles: Vec<f64>,
 }
 
 /// gRPC's framing of prost's messages.
