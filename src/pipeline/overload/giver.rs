@@ -108,10 +108,10 @@ impl Giver {
             self.ladder.forget();
         }
         let step = self.ladder.take(verdict, shared.member.most(window.full), || shared.member.may_step_back(now));
+        shared.member.stand(step, window.full, now);
         if step == before {
             return;
         }
-        shared.member.stand(step, window.full);
         shared.step.store(step, Ordering::Relaxed);
         shared.metrics.gives_way(step);
         tracing::debug!(stream = %shared.name, step, gives = ?self.relief().gives, "giving way");

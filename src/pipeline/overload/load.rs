@@ -13,6 +13,10 @@ use super::ladder::{DETECTION_STEPS, LAST_STEPS};
 const TURN: Duration = Duration::from_millis(500);
 const SHARE: usize = 3;
 
+/// A stream that took no frame for this long, as its publisher has gone or its camera is silent, has no load: where it stood says
+/// nothing any more.
+const SILENT: Duration = Duration::from_secs(3);
+
 /// The load on a server, as its streams feel it.
 #[derive(Debug, Default)]
 pub struct Load {
@@ -38,6 +42,14 @@ struct Standing {
     step: u8,
     /// It waits for itself.
     alone: bool,
+    /// When it last said so; `None` before the first time.
+    at: Option<Instant>,
+}
+
+impl Standing {
+    fn is_live(&self, now: Instant) -> bool {
+        self.at.is_none_or(|at| now.saturating_duration_since(at) < SILENT)
+    }
 }
 
 impl Load {
@@ -50,6 +62,7 @@ impl Load {
     /// Whether all has given way that can, for half of the streams or more: one more session would cost latency.
     #[must_use]
     pub fn is_full(&self) -> bool {
+        self.settle(&self.lock(), Instant::now());
         self.full.load(Ordering::Relaxed)
     }
 
@@ -59,16 +72,17 @@ impl Load {
         let id = standings.next;
         standings.next += 1;
         standings.steps.insert(id, Standing::default());
-        self.settle(&standings);
+        self.settle(&standings, Instant::now());
         Member { load: Arc::clone(self), id }
     }
 
-    fn settle(&self, standings: &Standings) {
+    fn settle(&self, standings: &Standings, now: Instant) {
+        let live: Vec<_> = standings.steps.values().filter(|standing| standing.is_live(now)).collect();
         // A stream that fills a core by itself is not helped by what the detector gives for all.
-        let shared = standings.steps.values().filter(|standing| !standing.alone).map(|standing| standing.step);
+        let shared = live.iter().filter(|standing| !standing.alone).map(|standing| standing.step);
         let detection = shared.max().unwrap_or(0).min(DETECTION_STEPS);
-        let at_the_end = standings.steps.values().filter(|standing| standing.step >= LAST_STEPS).count();
-        let full = at_the_end > 0 && at_the_end * 2 >= standings.steps.len();
+        let at_the_end = live.iter().filter(|standing| standing.step >= LAST_STEPS).count();
+        let full = at_the_end > 0 && at_the_end * 2 >= live.len();
         if self.full.swap(full, Ordering::Relaxed) != full {
             if full {
                 tracing::warn!("the machine is full: new sessions are refused until a stream needs less or leaves");
@@ -93,11 +107,11 @@ pub(in crate::pipeline) struct Member {
 }
 
 impl Member {
-    /// Says on which step of its ladder the stream stands, and whether it is its own work that it waits for.
-    pub(in crate::pipeline) fn stand(&self, step: u8, alone: bool) {
+    /// Says on which step of its ladder the stream stands, and whether it is its own work that it waits for: every half second.
+    pub(in crate::pipeline) fn stand(&self, step: u8, alone: bool, now: Instant) {
         let mut standings = self.load.lock();
-        standings.steps.insert(self.id, Standing { step, alone });
-        self.load.settle(&standings);
+        standings.steps.insert(self.id, Standing { step, alone, at: Some(now) });
+        self.load.settle(&standings, now);
     }
 
     /// Whether the stream may take a step back now; if so, it does.
@@ -133,7 +147,7 @@ impl Drop for Member {
         let mut standings = self.load.lock();
         standings.steps.remove(&self.id);
         standings.left += 1;
-        self.load.settle(&standings);
+        self.load.settle(&standings, Instant::now());
     }
 }
 
@@ -145,16 +159,30 @@ mod tests {
     fn the_detector_gives_way_for_all_and_a_stream_that_is_full_by_itself_asks_nobody() {
         let load = Load::new();
         let (one, other) = (load.join(), load.join());
-        one.stand(2, false);
+        let now = Instant::now();
+        one.stand(2, false, now);
         assert_eq!((one.detection(), other.detection()), (2, 2));
         assert_eq!(other.most(false), DETECTION_STEPS);
-        one.stand(6, true);
+        one.stand(6, true, now);
         assert_eq!(other.detection(), 0);
         assert_eq!(one.most(true), u8::MAX);
-        one.stand(6, false);
+        one.stand(6, false, now);
         assert_eq!((other.detection(), other.most(false)), (DETECTION_STEPS, u8::MAX));
         drop(one);
         assert_eq!(other.detection(), 0);
+    }
+
+    #[test]
+    fn a_stream_whose_publisher_has_gone_holds_up_nobody() {
+        let load = Load::new();
+        let (gone, other) = (load.join(), load.join());
+        let now = Instant::now();
+        gone.stand(LAST_STEPS, false, now);
+        assert!(load.is_full() && other.detection() == DETECTION_STEPS);
+        other.stand(0, false, now + SILENT);
+        assert_eq!(other.detection(), 0);
+        gone.stand(LAST_STEPS, false, now.checked_sub(SILENT).unwrap_or(now));
+        assert!(!load.is_full());
     }
 
     #[test]
@@ -173,11 +201,12 @@ mod tests {
         let load = Load::new();
         assert!(!load.is_full());
         let members: Vec<_> = (0..4).map(|_| load.join()).collect();
-        members[0].stand(LAST_STEPS, false);
+        let now = Instant::now();
+        members[0].stand(LAST_STEPS, false, now);
         assert!(!load.is_full());
-        members[1].stand(LAST_STEPS + 1, false);
+        members[1].stand(LAST_STEPS + 1, false, now);
         assert!(load.is_full());
-        members[1].stand(LAST_STEPS - 1, false);
+        members[1].stand(LAST_STEPS - 1, false, now);
         assert!(!load.is_full());
     }
 }
