@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::super::lane::lock;
 
-/// What was this long ago counts by half.
-const HALF_LIFE: f64 = 1.0;
+/// What was so many seconds ago counts by half. Short: after an overload there are few looks to outweigh the many of before.
+const HALF_LIFE: f64 = 0.25;
 
 /// A share of the time with work that a thread waits for a core: below it there is nothing to complain of.
 const WAITS: f64 = 0.25;
@@ -99,9 +99,9 @@ mod tests {
     #[test]
     fn what_was_before_is_forgotten() {
         let (strain, now) = (Strain::default(), Instant::now());
-        strain.note(400 * MS, 300 * MS, 10, now);
+        strain.note(4000 * MS, 3000 * MS, 100, now);
         assert!(strain.lacks(2, 2, EVERY));
-        strain.note(20 * MS, MS, 1, now + Duration::from_secs(9));
+        strain.note(20 * MS, MS, 1, now + Duration::from_secs(3));
         assert!(!strain.lacks(2, 2, EVERY));
     }
 

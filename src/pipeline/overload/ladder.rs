@@ -117,9 +117,9 @@ impl Ladder {
         self.step
     }
 
-    /// The load has changed: what was too much before may be little now.
+    /// The load has become less: what was too much before may be little now, and is tried at once.
     pub(in crate::pipeline) fn forget(&mut self) {
-        self.patience = [PATIENCE; STEPS.len()];
+        self.patience = [1; STEPS.len()];
     }
 
     /// Takes the verdict on a window, and gives the step that follows. Steps beyond `most` are not taken: something else is to
@@ -148,7 +148,7 @@ impl Ladder {
                     self.step -= 1;
                     (self.calm, self.since_back) = (0, 0);
                 } else if self.step == 0 && self.calm >= MOST_PATIENCE {
-                    self.forget();
+                    self.patience = [PATIENCE; STEPS.len()];
                 }
             }
         }
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(back(&mut ladder), PATIENCE, "from 2 it was never too much");
         press(&mut ladder, 3);
         ladder.forget();
-        assert_eq!(back(&mut ladder), PATIENCE);
+        assert_eq!(back(&mut ladder), 1);
         assert_eq!(after(&[(Verdict::Pressed, 20), (Verdict::Calm, 400)]), 0);
     }
 
