@@ -10,6 +10,7 @@ use sightline::peer::Engine;
 use sightline::pipeline::{self, Pipeline, stand_ahead};
 use sightline::{decode, encode, server, telemetry};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::reload;
@@ -47,6 +48,8 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async move {
         let hangups = reload::hangups();
+        let stop = CancellationToken::new();
+        stop_on_signal(stop.clone());
         let listener = TcpListener::bind(config.server.listen).await.with_context(|| {
             format!("cannot listen on {}; choose another address with --listen", config.server.listen)
         })?;
@@ -58,11 +61,9 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
         let pipeline = Pipeline::new(engine, pool, streams, config.encode, warnings);
         let refused = reload::run_cameras(&pipeline, config.cameras, &config.camera_flags);
         pipeline.set_warnings(reload::CAMERAS, refused);
-        let stop = CancellationToken::new();
         tokio::spawn(Arc::clone(&pipeline).watch_models());
         tokio::spawn(Arc::clone(&pipeline).keep_budgets());
         tokio::spawn(reload::watch(reloader, hangups, Arc::clone(&pipeline), stop.clone()));
-        tokio::spawn(stop_on_signal(stop.clone()));
         tokio::spawn({
             let (metrics, stop) = (metrics.clone(), stop.clone());
             async move {
@@ -100,20 +101,24 @@ fn load_model(config: &detect::Config, warnings: &mut Vec<String>) -> anyhow::Re
     }
 }
 
-async fn stop_on_signal(stop: CancellationToken) {
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(error) => {
-                tracing::warn!(%error, "SIGTERM is not heard");
-                std::future::pending::<()>().await;
-            }
+/// From now on SIGTERM and SIGINT stop the server; before the first line that says that it is there.
+fn stop_on_signal(stop: CancellationToken) {
+    let [terminated, interrupted] = [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| {
+        signal(kind).inspect_err(|error| tracing::warn!(%error, "signal {} is not heard", kind.as_raw_value())).ok()
+    });
+    tokio::spawn(async move {
+        tokio::select! {
+            () = told(terminated) => {}
+            () = told(interrupted) => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
+        stop.cancel();
+        tracing::info!("shutting down");
+    });
+}
+
+async fn told(signal: Option<Signal>) {
+    match signal {
+        Some(mut signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
-    stop.cancel();
-    tracing::info!("shutting down");
 }

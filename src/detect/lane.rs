@@ -166,19 +166,6 @@ impl Lane {
         self.state.counters()
     }
 
-    /// Whether the stream waits for its results for longer than `every` because the detector's threads get no core, where a look
-    /// `every` so often for each stream would be possible.
-    #[must_use]
-    pub fn starves(&self, every: Duration) -> bool {
-        self.state.answers.take(Instant::now()) > every && self.shared.lacks(every)
-    }
-
-    /// Whether the detector's threads get less of the cores than they could use to look `every` so often for each stream.
-    #[must_use]
-    pub fn lacks_cores(&self, every: Duration) -> bool {
-        self.shared.lacks(every)
-    }
-
     /// The stream's name.
     #[must_use]
     pub fn stream(&self) -> &Arc<str> {

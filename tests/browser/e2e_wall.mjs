@@ -64,7 +64,7 @@ await run(async (page, { context }) => {
   // A camera is added as a person does it, paused, resumed, changed, removed.
   await page.goto(`${base}/#/streams`);
   await page.locator('#wall-add').click();
-  await page.locator('input[name=name]').fill('second');
+  await page.locator('#camera-form input[name=name]').fill('second');
   await page.locator('input[name=address]').fill('https://user:hush@camera/');
   await page.keyboard.press('Enter');
   await page.waitForFunction(() => document.getElementById('camera-problem').textContent !== '');

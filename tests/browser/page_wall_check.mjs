@@ -123,7 +123,7 @@ const checks = {
     assert.deepEqual(sent, { name: 'door', url: ADDRESS, transport: 'tcp', mode: 'annotated', priority: 1, on_demand: false, persist: true });
     assert.equal(await page.locator('input[name=password]').inputValue(), '', 'the password is kept nowhere');
     await page.locator('#wall-add').click();
-    await page.locator('input[name=name]').fill('door');
+    await page.locator('#camera-form input[name=name]').fill('door');
     await page.locator('input[name=address]').fill('rtsp://h/');
     await page.keyboard.press('Enter');
     await saysOn(page, 'camera-problem', /the name door is taken/);

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::lock;
+use super::{Lane, lock};
 
 /// From a frame that is to be looked at to the next result, whichever frame it is of: a newer frame that takes the place of one
 /// that waits does not make the wait shorter.
@@ -38,6 +38,21 @@ impl Answers {
         let state = lock(&self.0);
         let waits = state.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         state.last.max(waits)
+    }
+}
+
+impl Lane {
+    /// Whether the stream waits for its results for longer than `every` because the detector's threads get no core, where a look
+    /// `every` so often for each stream would be possible.
+    #[must_use]
+    pub fn starves(&self, every: Duration) -> bool {
+        self.state.answers.take(Instant::now()) > every && self.shared.lacks(every)
+    }
+
+    /// Whether the detector's threads get less of the cores than they could use to look `every` so often for each stream.
+    #[must_use]
+    pub fn lacks_cores(&self, every: Duration) -> bool {
+        self.shared.lacks(every)
     }
 }
 
