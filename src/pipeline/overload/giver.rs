@@ -15,8 +15,8 @@ use crate::detect::Lane;
 pub(in crate::pipeline) struct Giver {
     meter: Meter,
     ladder: Ladder,
-    /// How many streams had left when the ladder was last told.
-    left: u64,
+    /// How many streams had left when that was last asked.
+    left: Option<u64>,
     /// When the unit at hand came.
     arrived: Instant,
     /// What the thread had computed when it took the unit.
@@ -34,7 +34,7 @@ impl Giver {
         Self {
             meter: Meter::default(),
             ladder: Ladder::new(),
-            left: 0,
+            left: None,
             arrived: Instant::now(),
             computed: Duration::ZERO,
             offered: None,
@@ -104,7 +104,7 @@ impl Giver {
             verdict
         };
         let left = shared.member.left();
-        if std::mem::replace(&mut self.left, left) != left {
+        if self.left.replace(left).is_some_and(|before| before != left) {
             self.ladder.forget();
         }
         let step = self.ladder.take(verdict, shared.member.most(window.full), || shared.member.may_step_back(now));
