@@ -47,7 +47,8 @@ impl MessageQueue {
 
     /// Says what the way to the reader carries: the picture goes first on a narrow one.
     pub fn set_link(&self, bandwidth: Option<Bandwidth>) {
-        let link = bandwidth.map(|bandwidth| (bandwidth.bps, bandwidth.spare_bps));
+        let limited = bandwidth.filter(|bandwidth| bandwidth.limited);
+        let link = limited.map(|bandwidth| (bandwidth.bps, bandwidth.spare_bps));
         self.share.lock().unwrap_or_else(PoisonError::into_inner).set_link(link);
     }
 
@@ -130,7 +131,11 @@ mod tests {
     async fn on_a_narrow_link_frames_are_left_out_and_counted_and_answers_are_not() {
         let queue = MessageQueue::new();
         let (bps, queue_time) = (50_000.0, std::time::Duration::ZERO);
-        queue.set_link(Some(Bandwidth { bps, video_bps: bps, spare_bps: 0.0, queue: queue_time, loss: None }));
+        let narrow = Bandwidth { bps, video_bps: bps, spare_bps: 0.0, limited: true, queue: queue_time, loss: None };
+        queue.set_link(Some(Bandwidth { limited: false, ..narrow }));
+        queue.offer(Topic::Frame, "anything".to_owned());
+        assert_eq!((queue.thinned(), queue.pop().await), (0, "anything".to_owned()));
+        queue.set_link(Some(narrow));
         (0..20).for_each(|n| queue.offer(Topic::Frame, format!("{n:0>1000}")));
         queue.push("answer".to_owned());
         assert_eq!(queue.pop().await, format!("{:0>1000}", 0));

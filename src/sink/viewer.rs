@@ -40,7 +40,9 @@ pub async fn serve_viewer(
                         on_sent(&frame, &ledger);
                     }
                     if messages.is_open() {
-                        messages.offer(Topic::Frame, frame_message(&stream, &frame, &ledger));
+                        let message = frame_message(&stream, &frame, &ledger);
+                        // Who begins with an IDR, or comes back with one, knows nothing of the frames before: there are few.
+                        if frame.idr { messages.push(message) } else { messages.offer(Topic::Frame, message) }
                     }
                 }
                 None => return,

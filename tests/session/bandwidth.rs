@@ -64,7 +64,7 @@ async fn the_encode_follows_a_link_that_is_narrow_and_one_that_is_wide_again() {
 }
 
 #[tokio::test]
-async fn messages_yield_to_the_video_on_a_narrow_link() {
+async fn messages_yield_to_the_video_on_a_narrow_link_and_come_whole_again_on_a_wide_one() {
     let server = Server::start(steady(server::Options::with_model(fakes::model(fakes::find_square)))).await;
     let options = Options { down: link(NARROW), ..Options::through_a_relay(&server) };
     let mut client = Client::connect(options).await;
@@ -82,6 +82,19 @@ async fn messages_yield_to_the_video_on_a_narrow_link() {
     let (frames, found) = (count(&messages, "frame"), count(&messages, "detections"));
     assert!(share < 0.25, "{share:.2} of what was sent were messages: {frames} of frames, {found} of detections");
     assert!(frames > 0 && frames < found, "{frames} of frames, {found} of detections");
+    client.relay.as_ref().unwrap().set_down(Conditions { rate: None, ..link(NARROW) });
+    let mut thinned = server.session().messages_thinned;
+    let mut whole = 0;
+    for _ in 0..LIMIT.as_secs() {
+        client.play(30).await;
+        let now = server.session().messages_thinned;
+        whole = if now == thinned { whole + 1 } else { 0 };
+        thinned = now;
+        if whole == 2 {
+            break;
+        }
+    }
+    assert_eq!(whole, 2, "messages are left out still: {:?}", server.session());
     server.shutdown().await;
 }
 

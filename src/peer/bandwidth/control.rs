@@ -110,6 +110,11 @@ impl Control {
         self.target
     }
 
+    /// Whether the link was found full, and has not been found wider since.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limit.is_some()
+    }
+
     /// Takes what is seen now.
     pub(super) fn update(&mut self, now: Instant, signals: &Signals) -> Finding {
         let since = self.updated.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));

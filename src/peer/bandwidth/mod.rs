@@ -49,6 +49,8 @@ pub struct Bandwidth {
     pub video_bps: f64,
     /// What of it the packets of tracks do not use. Those of the datachannel are not in the feedback, so they take from this.
     pub spare_bps: f64,
+    /// Whether it was found full, and not wider since: if not, `bps` is no more than what was tried.
+    pub limited: bool,
     /// How long packets stand in a queue on the way.
     pub queue: Duration,
     /// The share of packets that were lost over the last two seconds, 0 to 1; `None` where too few were sent to say.
@@ -216,7 +218,8 @@ impl Estimator {
         let loss = self.loss().map(|loss| loss as f32);
         let spare_bps = self.capacity.arriving().map_or(0.0, |arriving| (bps * FILLED - arriving).max(0.0));
         let video_bps = self.shares.video_of(bps);
-        Some(Bandwidth { bps, video_bps, spare_bps, queue: self.delays.standing(), loss })
+        let limited = self.control.is_limited() || self.allowed.is_some_and(|allowed| allowed <= bps);
+        Some(Bandwidth { bps, video_bps, spare_bps, limited, queue: self.delays.standing(), loss })
     }
 }
 
