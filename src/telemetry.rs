@@ -1,12 +1,13 @@
 //! Logs and metrics: set up once, before anything else.
 
-use std::io::{self, IsTerminal};
-use std::time::Duration;
+mod series;
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use metrics_util::MetricKindMask;
+use std::io::{self, IsTerminal};
+
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+
+pub use series::Metrics;
 
 /// The form of the log.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -64,13 +65,6 @@ const NOISE: [&str; 9] = [
     "retina=error",
 ];
 
-/// From half a millisecond to a second: the stages of a frame at one end, an overload at the other.
-const LATENCY_BUCKETS: [f64; 16] =
-    [0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0];
-
-/// Series of streams that are gone vanish after this long.
-const IDLE_LIMIT: Duration = Duration::from_secs(600);
-
 /// Starts logging to standard error.
 ///
 /// # Errors
@@ -98,15 +92,11 @@ fn filter(directives: &str) -> Result<EnvFilter, String> {
 ///
 /// # Errors
 /// When metrics are collected already.
-pub fn init_metrics() -> Result<PrometheusHandle, String> {
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)
-        .map_err(|error| error.to_string())?
-        .idle_timeout(MetricKindMask::ALL, Some(IDLE_LIMIT))
-        .install_recorder()
-        .map_err(|error| error.to_string())?;
+pub fn init_metrics() -> Result<Metrics, String> {
+    let metrics = Metrics::new()?;
+    metrics::set_global_recorder(metrics.clone()).map_err(|error| error.to_string())?;
     describe();
-    Ok(handle)
+    Ok(metrics)
 }
 
 fn describe() {

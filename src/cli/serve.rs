@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use sightline::config::{Overrides, Reloader};
 use sightline::detect::{self, DetectError, Model, Pools};
 use sightline::peer::Engine;
-use sightline::pipeline::{self, Pipeline, stand_ahead};
+use sightline::pipeline::{self, Pipeline, share_memory, stand_ahead};
 use sightline::{decode, encode, server, telemetry};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,6 +19,7 @@ use super::reload;
 const IDLE_THREAD: Duration = Duration::from_secs(1);
 
 pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
+    share_memory();
     let (config, reloader) = Reloader::start(overrides.clone())?;
     telemetry::init_logs(&config.log).map_err(|error| anyhow!(error))?;
     let metrics = telemetry::init_metrics().map_err(|error| anyhow!(error))?;
@@ -65,12 +66,13 @@ pub fn run(overrides: &Overrides) -> anyhow::Result<()> {
         tokio::spawn(Arc::clone(&pipeline).keep_budgets());
         tokio::spawn(reload::watch(reloader, hangups, Arc::clone(&pipeline), stop.clone()));
         tokio::spawn({
-            let (metrics, stop) = (metrics.clone(), stop.clone());
+            let (metrics, stop, pipeline) = (metrics.clone(), stop.clone(), Arc::clone(&pipeline));
             async move {
                 let mut tick = tokio::time::interval(std::time::Duration::from_secs(5));
                 while !stop.is_cancelled() {
                     tick.tick().await;
-                    metrics.run_upkeep();
+                    let names = pipeline.stream_names();
+                    metrics.upkeep(|stream| names.contains(stream));
                 }
             }
         });

@@ -48,6 +48,7 @@ pub use crate::sink::VideoChoice;
 pub use admit::Accepted;
 pub use cameras::{CameraConfig, CameraReport, Changes, Origin};
 pub use latency::{LatencyReport, LatencyWindow, Quantiles};
+pub use memory::share_memory;
 pub use models::ModelUpload;
 pub use names::check_name;
 pub use options::{Config, Mode, PipelineError};

@@ -1,6 +1,6 @@
 //! All streams and sessions of a server: what they share, how they are doing, and how everybody leaves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -198,6 +198,14 @@ impl Pipeline {
             keyframes,
             options,
         })
+    }
+
+    /// The names of all streams and cameras.
+    #[must_use]
+    pub fn stream_names(&self) -> HashSet<String> {
+        let streams = self.streams.all().into_iter().map(|place| place.name().to_string());
+        let cameras = self.cameras.all().into_iter().map(|camera| camera.name().to_owned());
+        streams.chain(cameras).collect()
     }
 
     /// The load of its streams.

@@ -137,6 +137,10 @@ impl Camera {
         }
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn report(&self) -> CameraReport {
         let config = self.config();
         CameraReport {
