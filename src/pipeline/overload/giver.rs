@@ -103,9 +103,10 @@ impl Giver {
         } else {
             verdict
         };
-        let left = shared.member.left();
-        if self.left.replace(left).is_some_and(|before| before != left) {
-            self.ladder.forget();
+        let (left, here) = shared.member.left();
+        let gone = self.left.replace(left).map_or(0, |before| left.saturating_sub(before));
+        if gone > 0 {
+            self.ladder.forget(usize::try_from(gone).unwrap_or(usize::MAX), here);
         }
         let step = self.ladder.take(verdict, shared.member.most(window.full), || shared.member.may_step_back(now));
         shared.member.stand(step, window.full, now);

@@ -51,7 +51,16 @@ pub(in crate::pipeline) struct Relief {
     /// The sides of the encoded pictures, in quarters.
     pub quarters: u32,
     /// Every so manyth frame is encoded.
-    pub every: u32,
+    pub every: u8,
+}
+
+impl Relief {
+    /// What is left of the encodes' work, 0 to 1, at the least: it goes with the pictures' area and number, and less with their bits.
+    fn share(&self) -> f32 {
+        #[allow(clippy::cast_precision_loss)] // 1 to 4
+        let side = self.quarters as f32 / 4.0;
+        side * side * self.bitrate / f32::from(self.every)
+    }
 }
 
 const NONE: Relief =
@@ -117,9 +126,17 @@ impl Ladder {
         self.step
     }
 
-    /// The load has become less: what was too much before may be little now, and is tried at once.
-    pub(in crate::pipeline) fn forget(&mut self) {
+    /// The load has become less, as so many streams have gone and so many are here: what was too much before may be little now, and
+    /// is tried at once. What those who are here may have back without more encodes than there were is taken back now.
+    pub(in crate::pipeline) fn forget(&mut self, gone: usize, here: usize) {
         self.patience = [1; STEPS.len()];
+        #[allow(clippy::cast_precision_loss)] // streams
+        let (here, before) = (here as f32, here.saturating_add(gone) as f32);
+        let room = before * relief(self.step).share() + f32::EPSILON * before;
+        let fits = |step: u8| here * relief(step).share() <= room;
+        if let Some(step) = (DETECTION_STEPS..self.step).find(|step| fits(*step)) {
+            (self.step, self.calm, self.since_back) = (step, 0, u32::MAX);
+        }
     }
 
     /// Takes the verdict on a window, and gives the step that follows. Steps beyond `most` are not taken: something else is to
@@ -247,9 +264,27 @@ mod tests {
         assert_eq!(back(&mut ladder), 4 * PATIENCE);
         assert_eq!(back(&mut ladder), PATIENCE, "from 2 it was never too much");
         press(&mut ladder, 3);
-        ladder.forget();
+        ladder.forget(1, 9);
         assert_eq!(back(&mut ladder), 1);
         assert_eq!(after(&[(Verdict::Pressed, 20), (Verdict::Calm, 400)]), 0);
+    }
+
+    #[test]
+    fn what_streams_that_left_had_is_had_by_those_who_stay_at_once() {
+        let after = |step: u8, gone: usize, here: usize| {
+            let mut ladder = Ladder::new();
+            while ladder.step() < step {
+                ladder.take(Verdict::Pressed, TOP, || true);
+            }
+            ladder.forget(gone, here);
+            ladder.step()
+        };
+        assert_eq!(after(TOP, 29, 1), DETECTION_STEPS, "a twentieth of the work each, and thirty times the room");
+        assert_eq!(after(TOP, 20, 10), SIZE_STEPS, "a third of the frames, and three times the room");
+        assert_eq!(after(TOP, 10, 20), LAST_STEPS);
+        assert_eq!(after(SIZE_STEPS, 20, 10), SIZE_STEPS - 1, "a quarter of the area becomes nine sixteenths");
+        assert_eq!(after(SIZE_STEPS, 1, 29), SIZE_STEPS);
+        assert_eq!(after(2, 29, 1), 2, "the detector's cadence is everybody's, and comes back step by step");
     }
 
     #[test]

@@ -126,9 +126,10 @@ impl Member {
         may
     }
 
-    /// How many streams have left the server so far: when one has, there is room.
-    pub(in crate::pipeline) fn left(&self) -> u64 {
-        self.load.lock().left
+    /// How many streams have left the server so far, and how many are there: when one has left, there is room.
+    pub(in crate::pipeline) fn left(&self) -> (u64, usize) {
+        let standings = self.load.lock();
+        (standings.left, standings.steps.len())
     }
 
     /// How far the detector has given way for all: 0 to [`DETECTION_STEPS`].
@@ -193,7 +194,7 @@ mod tests {
         let may = |now: Instant| members.iter().filter(|member| member.may_step_back(now)).count();
         assert_eq!((may(now), may(now + TURN / 2), may(now + TURN)), (3, 0, 3));
         assert!(load.join().may_step_back(now + 2 * TURN));
-        assert_eq!(members[0].left(), 1);
+        assert_eq!(members[0].left(), (1, 7));
     }
 
     #[test]
