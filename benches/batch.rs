@@ -3,14 +3,17 @@
 //! In each of 1, 2, 4 and 8 streams of 1280×720 the next frame always waits. Two pools, one that joins up to eight pictures and one that
 //! looks at one by one, take turns of [`STRETCH`], so that a noisy moment hits both. Printed is, for each, what all streams get together,
 //! what a picture costs of a detector thread's time, how many pictures went into a run, and how old a result is when it comes. The
-//! pools have one detector thread, or what `--workers N` and `--threads N` say (threads inside the runtime's session).
+//! pools have one detector thread, or what `--workers N` and `--threads N` say (threads inside the runtime's session), on the CPU or on what
+//! `--provider cuda` says, if it is built in.
 
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use sightline::detect::backend::Provider;
 use sightline::detect::{Config, LaneOptions, Pools};
 use sightline::media::{Frame, FrameLedger, I420Frame, RtpTimestamp};
 
@@ -112,17 +115,24 @@ impl Account {
 }
 
 /// What follows `name` among the arguments.
-fn number(arguments: &[String], name: &str) -> usize {
+fn value<T: FromStr>(arguments: &[String], name: &str, otherwise: T) -> T {
     let at = arguments.iter().position(|argument| argument == name);
-    at.map_or(1, |at| arguments.get(at + 1).and_then(|value| value.parse().ok()).expect("a number"))
+    at.map_or(otherwise, |at| {
+        let value = arguments.get(at + 1).and_then(|value| value.parse().ok());
+        value.unwrap_or_else(|| panic!("{name} wants a value"))
+    })
 }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (workers, threads) = (number(&arguments, "--workers"), number(&arguments, "--threads"));
-    let base = Config { workers: Some(workers), threads: Some(threads), ..Config::default() };
+    let (workers, threads) = (value(&arguments, "--workers", 1), value(&arguments, "--threads", 1));
+    let provider = value(&arguments, "--provider", String::from("cpu"));
+    let provider = Provider::ALL.into_iter().find(|known| known.name() == provider).expect("a provider");
+    let base = Config { workers: Some(workers), threads: Some(threads), provider, ..Config::default() };
     let picture = Arc::new(inputs::frame(1280, 720));
-    println!("{workers} detector threads, {threads} threads in a session; one by one → up to {MOST} together");
+    println!(
+        "{provider}, {workers} detector threads, {threads} threads in a session; one by one → up to {MOST} together"
+    );
     let named: Vec<_> = MODELS.iter().filter(|(name, _)| arguments.iter().any(|argument| argument == name)).collect();
     let wanted = if named.is_empty() { MODELS.iter().collect() } else { named };
     for (name, place) in wanted {

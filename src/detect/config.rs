@@ -27,8 +27,7 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Threads inside one session; unset: 1.
     pub threads: Option<usize>,
-    /// The most pictures of several streams that a model with an open batch axis looks at together; unset: 1 on a CPU, where a
-    /// batch is no faster, and 8 on a GPU.
+    /// The most pictures of several streams that a model with an open batch axis looks at together; unset: 1.
     pub batch: Option<usize>,
     /// On what the models run: `cpu`, `cuda`, `tensorrt` or `openvino`; all but the first are cargo features.
     pub provider: Provider,
@@ -87,9 +86,6 @@ const MAX_THREADS: usize = 256;
 
 /// The memory for a batch grows with it: more is a slip of the finger.
 const MAX_BATCH: usize = 64;
-
-/// What a batch may be on a GPU, unless configured. Not measured: no GPU was there.
-const DEFAULT_BATCH: usize = 8;
 
 /// More requests at a time than this is one, too.
 const MAX_REQUESTS: usize = 64;
@@ -203,18 +199,9 @@ impl Config {
         self.workers.unwrap_or_else(half).max(1)
     }
 
-    /// The most pictures that go into one run of a model whose batch axis is open.
+    /// The most pictures that go into one run of a model whose batch axis is open. One, unless configured: on a CPU several take as
+    /// long as one by one or longer, and on a GPU it is the model that decides (docs/performance.md).
     pub(super) fn most_together(&self) -> usize {
-        let otherwise = match self.provider {
-            // Where one core has all the work, pictures together take as long as one by one, or longer (docs/performance.md).
-            Provider::Cpu | Provider::Openvino => 1,
-            Provider::Cuda | Provider::Tensorrt => DEFAULT_BATCH,
-        };
-        self.batch.unwrap_or(otherwise)
-    }
-
-    /// The same of a model on a server, whose hardware nobody knows here.
-    pub(super) fn most_together_there(&self) -> usize {
         self.batch.unwrap_or(1)
     }
 

@@ -96,17 +96,21 @@ impl Model {
 
         // The session that proved the model serves the first who asks.
         let first = Mutex::new(Some(first));
-        let (maker, path) = (Arc::clone(&info), path.to_owned());
+        let (maker, path, limit) = (Arc::clone(&info), path.to_owned(), config.load_limit());
         Ok(Self::new((*info).clone(), false, move || {
             let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let detector = if let Some(detector) = ready {
-                detector
-            } else {
-                let session = match &source {
-                    Sessions::Shared(session) => session.share()?,
-                    Sessions::Own(bytes) => Session::open_bytes(&library, &path, bytes, &options)?,
-                };
-                NetworkDetector::new(Arc::clone(&maker), input, reading, session)?
+            let detector = match (ready, &source) {
+                (Some(detector), _) => detector,
+                (None, Sessions::Shared(session)) => {
+                    NetworkDetector::new(Arc::clone(&maker), input, reading, session.share()?)?
+                }
+                (None, Sessions::Own(bytes)) => {
+                    let session = Session::open_bytes(&library, &path, bytes, &options)?;
+                    let mut detector = NetworkDetector::new(Arc::clone(&maker), input, reading, session)?;
+                    // Its first run is a slow one too, by seconds on a GPU: not on a stream's time.
+                    rehearse(&mut detector, &maker, limit)?;
+                    detector
+                }
             };
             Ok(Box::new(detector) as Box<dyn Detector>)
         })

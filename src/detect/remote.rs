@@ -183,7 +183,7 @@ impl Shared {
         } else {
             let far = self.describe(session.graph())?;
             if far.several {
-                self.batch.store(self.config.most_together_there(), Ordering::Relaxed);
+                self.batch.store(self.config.most_together(), Ordering::Relaxed);
             }
             self.far.get_or_init(|| far)
         };

@@ -103,7 +103,11 @@ impl fmt::Display for Provider {
 #[cfg(feature = "cuda")]
 #[allow(clippy::unnecessary_wraps)] // without the feature there is none
 fn cuda() -> Option<ExecutionProviderDispatch> {
-    Some(ort::ep::CUDA::default().build())
+    // The runtime would try every algorithm of every convolution at the first picture of each shape: a second without boxes at each
+    // new size of a batch. The GPU is as quick with what cuDNN proposes. And it would round to TF32's 10 bits, by which boxes near the
+    // threshold come and go; without, the detections are the CPU's (docs/performance.md).
+    let search = ort::ep::cuda::ConvAlgorithmSearch::Heuristic;
+    Some(ort::ep::CUDA::default().with_conv_algorithm_search(search).with_tf32(false).build())
 }
 
 #[cfg(not(feature = "cuda"))]
