@@ -96,25 +96,23 @@ impl Model {
 
         // The session that proved the model serves the first who asks.
         let first = Mutex::new(Some(first));
-        let (maker, path, limit) = (Arc::clone(&info), path.to_owned(), config.load_limit());
+        let cold = matches!(source, Sessions::Own(_));
+        let (maker, path) = (Arc::clone(&info), path.to_owned());
         Ok(Self::new((*info).clone(), false, move || {
             let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let detector = match (ready, &source) {
-                (Some(detector), _) => detector,
-                (None, Sessions::Shared(session)) => {
-                    NetworkDetector::new(Arc::clone(&maker), input, reading, session.share()?)?
-                }
-                (None, Sessions::Own(bytes)) => {
-                    let session = Session::open_bytes(&library, &path, bytes, &options)?;
-                    let mut detector = NetworkDetector::new(Arc::clone(&maker), input, reading, session)?;
-                    // Its first run is a slow one too, by seconds on a GPU: not on a stream's time.
-                    rehearse(&mut detector, &maker, limit)?;
-                    detector
-                }
+            let detector = if let Some(detector) = ready {
+                detector
+            } else {
+                let session = match &source {
+                    Sessions::Shared(session) => session.share()?,
+                    Sessions::Own(bytes) => Session::open_bytes(&library, &path, bytes, &options)?,
+                };
+                NetworkDetector::new(Arc::clone(&maker), input, reading, session)?
             };
             Ok(Box::new(detector) as Box<dyn Detector>)
         })
-        .with_batch(batch))
+        .with_batch(batch)
+        .with_slow_starts(cold))
     }
 }
 
@@ -141,18 +139,22 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Looks at one grey picture: a graph with open sides shows only now what it gives, and the first run is slow.
 /// A graph without end is ended by the deadline for loading.
 pub(super) fn rehearse(detector: &mut NetworkDetector, info: &ModelInfo, limit: Duration) -> Result<(), DetectError> {
-    let settings = Settings { confidence: 1.0, iou: 1.0, classes: None, max_detections: 1 };
-    let look = |detector: &mut NetworkDetector| detector.detect(Picture::I420(&I420Frame::black(640, 480)), &settings);
     let (found, late) = match detector.stopper() {
-        Some(stopper) => ended_after(limit, stopper, || look(detector)),
-        None => (look(detector), false),
+        Some(stopper) => ended_after(limit, stopper, || first_look(detector, &info.name)),
+        None => (first_look(detector, &info.name), false),
     };
     if late {
         return Err(DetectError::Overdue { model: info.name.to_string(), limit });
     }
-    match found {
+    found
+}
+
+/// Lets a detector of the model of that name look at one grey picture.
+pub(super) fn first_look(detector: &mut dyn Detector, model: &str) -> Result<(), DetectError> {
+    let settings = Settings { confidence: 1.0, iou: 1.0, classes: None, max_detections: 1 };
+    match detector.detect(Picture::I420(&I420Frame::black(640, 480)), &settings) {
         Err(DetectError::Frame(reason)) => Err(DetectError::Unusable {
-            model: info.name.to_string(),
+            model: model.to_owned(),
             reason: format!("it fails on a picture of 640×480 pixels: {reason}"),
         }),
         result => result.map(drop),

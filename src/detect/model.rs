@@ -274,6 +274,7 @@ pub struct Model {
     remote: Option<Arc<Remote>>,
     /// May be found out only once its server is there.
     batch: Arc<AtomicUsize>,
+    slow_starts: bool,
 }
 
 impl Model {
@@ -290,6 +291,7 @@ impl Model {
             factory: Arc::new(factory),
             remote: None,
             batch: Arc::new(AtomicUsize::new(1)),
+            slow_starts: false,
         }
     }
 
@@ -309,6 +311,17 @@ impl Model {
     #[must_use]
     pub(super) fn with_batch_of(self, batch: Arc<AtomicUsize>) -> Self {
         Self { batch, ..self }
+    }
+
+    /// The same, each detector of which takes for its first look much longer than for later ones.
+    #[must_use]
+    pub(super) fn with_slow_starts(self, slow_starts: bool) -> Self {
+        Self { slow_starts, ..self }
+    }
+
+    /// Whether a new detector should look at something before a stream waits for it.
+    pub(super) fn slow_starts(&self) -> bool {
+        self.slow_starts
     }
 
     /// The most pictures that a detector is given at once.

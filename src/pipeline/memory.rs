@@ -4,26 +4,23 @@
 //! eight arenas per core, and gives the system back only what is at an arena's end, so that a server whose sessions come and go
 //! grows for hours until every arena has had its largest session, and what outlives a session keeps whole pages of each.
 
-use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
-/// More arenas do not help: the threads that allocate at the same time are no more.
-const MOST_ARENAS: usize = 16;
-
-/// Lets threads share as many arenas as there are cores, unless the variable `MALLOC_ARENA_MAX` says how many. To be called
-/// before threads are started.
+/// Lets threads share as many arenas as there are cores, unless the environment says how many (`MALLOC_ARENA_MAX`, or
+/// `glibc.malloc.arena_max` in `GLIBC_TUNABLES`). To be called before threads are started.
 pub fn share_memory() {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_ARENAS);
+    let tunables = std::env::var("GLIBC_TUNABLES").unwrap_or_default();
+    if std::env::var_os("MALLOC_ARENA_MAX").is_some() || tunables.contains("arena_max") {
+        return;
+    }
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
+    {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // SAFETY: mallopt(3) takes two numbers, and sets one of the allocator's limits.
         unsafe {
-            libc::mallopt(libc::M_ARENA_MAX, i32::try_from(cores).unwrap_or(1));
+            libc::mallopt(libc::M_ARENA_MAX, i32::try_from(cores).unwrap_or(i32::MAX));
         }
     }
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    let _ = cores;
 }
 
 /// Gives the system back what no part of the process uses, wherever it lies. Takes some milliseconds, and an allocation beside it

@@ -26,6 +26,7 @@ mod original;
 mod overload;
 mod parts;
 mod privacy;
+mod published;
 mod rate;
 mod redact;
 mod regions;

@@ -348,17 +348,12 @@ impl Pipeline {
                 counter!("sightline_remote_fallbacks_total", "model" => model()).absolute(remote.fallbacks);
             }
         }
-        for place in self.streams.all() {
-            // Sets the frame rate's gauge.
-            place.stream.status().publish_metrics();
-            publish_lost(&place);
-        }
-        self.publish_network();
+        self.publish_streams();
         self.cameras.publish_metrics();
     }
 
-    /// Of each stream the sum of its sessions' bitrates, and the worst round trip, loss, bandwidth and queue.
-    fn publish_network(&self) {
+    /// Of each stream its state, the sum of its sessions' bitrates, and the worst round trip, loss, bandwidth and queue.
+    fn publish_streams(&self) {
         let mut streams: BTreeMap<String, Network> = BTreeMap::new();
         for session in self.sessions() {
             let network = streams.entry(session.stream).or_default();
@@ -378,9 +373,9 @@ impl Pipeline {
             gauge!("sightline_rtt_seconds", "stream" => name()).set(network.rtt_ms / 1000.0);
             gauge!("sightline_loss_ratio", "stream" => name()).set(f64::from(network.loss));
             gauge!("sightline_link_queue_seconds", "stream" => name()).set(network.queue_ms / 1000.0);
-            if let Some(bps) = network.bandwidth_bps {
-                gauge!("sightline_bandwidth_bps", "stream" => name()).set(bps);
-            }
+            // The frame rate's gauge is set by asking.
+            place.published.update(&place.stream.status(), network.bandwidth_bps);
+            publish_lost(&place);
         }
     }
 

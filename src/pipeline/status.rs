@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
-use metrics::{counter, gauge};
 use serde::Serialize;
 
 use super::overload::Gives;
@@ -70,39 +69,6 @@ pub struct StreamStatus {
     pub clock: Option<ClockSkew>,
     /// The settings in force.
     pub config: StreamConfig,
-}
-
-impl StreamStatus {
-    /// Brings the metrics up to date that are counted elsewhere.
-    pub(super) fn publish_metrics(&self) {
-        for stage in &self.cascade {
-            for (name, count) in
-                [("sightline_cascade_looked_total", stage.looked), ("sightline_cascade_passed_total", stage.passed)]
-            {
-                counter!(name, "stream" => self.name.clone(), "stage" => stage.stage.clone()).absolute(count);
-            }
-        }
-        for rendition in &self.renditions {
-            gauge!("sightline_encode_bitrate_bps", "stream" => self.name.clone(), "video" => rendition.video, "tier" => rendition.tier.to_string())
-                .set(f64::from(rendition.bitrate_bps));
-            gauge!("sightline_encode_height", "stream" => self.name.clone(), "video" => rendition.video, "tier" => rendition.tier.to_string())
-                .set(rendition.height as f64);
-        }
-        for (region, count) in &self.regions {
-            #[allow(clippy::cast_precision_loss)] // a handful
-            gauge!("sightline_region_inside", "stream" => self.name.clone(), "region" => region.clone())
-                .set(count.inside as f64);
-        }
-        for (reason, count) in &self.sampling.counts.reasons {
-            counter!("sightline_sampling_frames_total", "stream" => self.name.clone(), "reason" => *reason)
-                .absolute(*count);
-        }
-        for (decision, count) in
-            [("sampled", self.sampling.counts.sampled), ("passed_over", self.sampling.counts.passed_over)]
-        {
-            counter!("sightline_sampling_total", "stream" => self.name.clone(), "decision" => decision).absolute(count);
-        }
-    }
 }
 
 /// Which frames the detector looks at.

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::options::{Mode, PipelineError};
 use super::parts::Signal;
+use super::published::Published;
 use super::stream::Stream;
 use super::video::lock;
 use crate::media::{AccessUnit, AudioPacket, KeyframeRequest};
@@ -36,6 +37,7 @@ pub(super) struct Place {
     viewers: watch::Sender<usize>,
     over: CancellationToken,
     why: OnceLock<String>,
+    pub(super) published: Published,
 }
 
 /// Who feeds a stream. Each feeder has a number, so that one that was displaced and does not know it yet changes nothing.
@@ -67,6 +69,7 @@ impl Place {
             viewers: watch::Sender::new(0),
             over: CancellationToken::new(),
             why: OnceLock::new(),
+            published: Published::default(),
         })
     }
 

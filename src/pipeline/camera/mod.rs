@@ -160,10 +160,9 @@ impl Camera {
         let before = self.counted_restarts.swap(status.restarts, Ordering::Relaxed);
         counter!("sightline_camera_restarts_total", "stream" => name())
             .increment(status.restarts.saturating_sub(before));
-        if let Some(since) = status.since_last_frame_ms {
-            gauge!("sightline_camera_last_frame_seconds", "stream" => name())
-                .set(Duration::from_millis(since).as_secs_f64());
-        }
+        // Without a picture, or while it is disabled, there is no such time.
+        let since = status.since_last_frame_ms.map_or(f64::NAN, |since| Duration::from_millis(since).as_secs_f64());
+        gauge!("sightline_camera_last_frame_seconds", "stream" => name()).set(since);
     }
 
     /// The camera's own task.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::super::metrics::DropReason;
 use super::super::shared::Shared;
 use super::ladder::{DETECTION_STEPS, FLOOR, Ladder, Relief, relief};
-use super::meter::Verdict;
+use super::meter::{PAUSE, Verdict};
 use super::{Meter, computed};
 use crate::detect::Lane;
 
@@ -15,8 +15,8 @@ use crate::detect::Lane;
 pub(in crate::pipeline) struct Giver {
     meter: Meter,
     ladder: Ladder,
-    /// How many streams had left when that was last asked.
-    left: Option<u64>,
+    /// How many streams had left, and how many took frames, at the end of the last window.
+    others: Option<(Instant, u64, usize)>,
     /// When the unit at hand came.
     arrived: Instant,
     /// What the thread had computed when it took the unit.
@@ -34,7 +34,7 @@ impl Giver {
         Self {
             meter: Meter::default(),
             ladder: Ladder::new(),
-            left: None,
+            others: None,
             arrived: Instant::now(),
             computed: Duration::ZERO,
             offered: None,
@@ -103,12 +103,20 @@ impl Giver {
         } else {
             verdict
         };
-        let (left, here) = shared.member.left();
-        let gone = self.left.replace(left).map_or(0, |before| left.saturating_sub(before));
-        if gone > 0 {
-            self.ladder.forget(usize::try_from(gone).unwrap_or(usize::MAX), here);
-        }
-        let step = self.ladder.take(verdict, shared.member.most(window.full), || shared.member.may_step_back(now));
+        let (left, here) = shared.member.left(now);
+        let others = self.others.replace((now, left, here));
+        // What was so long ago says nothing of now.
+        let others = others.filter(|(at, ..)| now.saturating_duration_since(*at) < PAUSE);
+        let room = match others {
+            Some((_, before, there)) if before != left => self.ladder.forget(there, here, window.busy),
+            _ => false,
+        };
+        let step = if room {
+            // The window was of before.
+            self.ladder.step()
+        } else {
+            self.ladder.take(verdict, shared.member.most(window.full), || shared.member.may_step_back(now))
+        };
         shared.member.stand(step, window.full, now);
         if step == before {
             return;

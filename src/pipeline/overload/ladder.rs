@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::meter::Verdict;
+use super::meter::{FULL, Verdict};
 
 /// Calm windows that a step back takes: a second.
 const PATIENCE: u32 = 2;
@@ -55,11 +55,16 @@ pub(in crate::pipeline) struct Relief {
 }
 
 impl Relief {
-    /// What is left of the encodes' work, 0 to 1, at the least: it goes with the pictures' area and number, and less with their bits.
-    fn share(&self) -> f32 {
+    /// What is left of the pixels that are encoded, 0 to 1.
+    fn pixels(&self) -> f32 {
         #[allow(clippy::cast_precision_loss)] // 1 to 4
         let side = self.quarters as f32 / 4.0;
-        side * side * self.bitrate / f32::from(self.every)
+        side * side / f32::from(self.every)
+    }
+
+    /// What is left of the encodes' work, at the least: it goes with the pixels, and less with the bits.
+    fn work(&self) -> f32 {
+        self.pixels() * self.bitrate
     }
 }
 
@@ -126,17 +131,21 @@ impl Ladder {
         self.step
     }
 
-    /// The load has become less, as so many streams have gone and so many are here: what was too much before may be little now, and
-    /// is tried at once. What those who are here may have back without more encodes than there were is taken back now.
-    pub(in crate::pipeline) fn forget(&mut self, gone: usize, here: usize) {
+    /// The load may have become less: streams have left, and where so many took frames `before`, so many do now. What was too much
+    /// may be little now, and is tried at once. What those who are here may have back without more work than there was is taken back
+    /// now, as far as this stream's own thread has the time, which was `busy` for that share of it. Returns whether something was.
+    pub(in crate::pipeline) fn forget(&mut self, before: usize, here: usize, busy: f64) -> bool {
         self.patience = [1; STEPS.len()];
         #[allow(clippy::cast_precision_loss)] // streams
-        let (here, before) = (here as f32, here.saturating_add(gone) as f32);
-        let room = before * relief(self.step).share() + f32::EPSILON * before;
-        let fits = |step: u8| here * relief(step).share() <= room;
-        if let Some(step) = (DETECTION_STEPS..self.step).find(|step| fits(*step)) {
+        let (here, before) = (here as f32, before as f32);
+        let now = relief(self.step);
+        let room = before * now.work() + f32::EPSILON * before;
+        let fits = |step: Relief| here * step.work() <= room && busy * f64::from(step.pixels() / now.pixels()) < FULL;
+        let step = (DETECTION_STEPS..self.step).find(|step| fits(relief(*step))).filter(|_| here < before);
+        if let Some(step) = step {
             (self.step, self.calm, self.since_back) = (step, 0, u32::MAX);
         }
+        step.is_some()
     }
 
     /// Takes the verdict on a window, and gives the step that follows. Steps beyond `most` are not taken: something else is to
@@ -264,27 +273,29 @@ mod tests {
         assert_eq!(back(&mut ladder), 4 * PATIENCE);
         assert_eq!(back(&mut ladder), PATIENCE, "from 2 it was never too much");
         press(&mut ladder, 3);
-        ladder.forget(1, 9);
+        ladder.forget(9, 9, 0.1);
         assert_eq!(back(&mut ladder), 1);
         assert_eq!(after(&[(Verdict::Pressed, 20), (Verdict::Calm, 400)]), 0);
     }
 
     #[test]
     fn what_streams_that_left_had_is_had_by_those_who_stay_at_once() {
-        let after = |step: u8, gone: usize, here: usize| {
+        let after = |step: u8, before: usize, here: usize, busy: f64| {
             let mut ladder = Ladder::new();
             while ladder.step() < step {
                 ladder.take(Verdict::Pressed, TOP, || true);
             }
-            ladder.forget(gone, here);
+            assert_eq!(ladder.forget(before, here, busy), ladder.step() < step);
             ladder.step()
         };
-        assert_eq!(after(TOP, 29, 1), DETECTION_STEPS, "a twentieth of the work each, and thirty times the room");
-        assert_eq!(after(TOP, 20, 10), SIZE_STEPS, "a third of the frames, and three times the room");
-        assert_eq!(after(TOP, 10, 20), LAST_STEPS);
-        assert_eq!(after(SIZE_STEPS, 20, 10), SIZE_STEPS - 1, "a quarter of the area becomes nine sixteenths");
-        assert_eq!(after(SIZE_STEPS, 1, 29), SIZE_STEPS);
-        assert_eq!(after(2, 29, 1), 2, "the detector's cadence is everybody's, and comes back step by step");
+        assert_eq!(after(TOP, 30, 1, 0.05), DETECTION_STEPS, "a twentieth of the work each, and thirty times the room");
+        assert_eq!(after(TOP, 30, 10, 0.05), SIZE_STEPS, "a third of the frames, and three times the room");
+        assert_eq!(after(TOP, 30, 20, 0.05), LAST_STEPS);
+        assert_eq!(after(SIZE_STEPS, 30, 10, 0.05), SIZE_STEPS - 1, "a quarter of the area becomes nine sixteenths");
+        assert_eq!(after(SIZE_STEPS, 30, 29, 0.05), SIZE_STEPS);
+        assert_eq!(after(TOP, 30, 30, 0.05), TOP, "others came in their place");
+        assert_eq!(after(2, 30, 1, 0.05), 2, "the detector's cadence is everybody's, and comes back step by step");
+        assert_eq!(after(SIZE_STEPS, 7, 1, 0.5), SIZE_STEPS, "it is its own core that it waits for");
     }
 
     #[test]

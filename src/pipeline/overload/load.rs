@@ -48,7 +48,12 @@ struct Standing {
 
 impl Standing {
     fn is_live(&self, now: Instant) -> bool {
-        self.at.is_none_or(|at| now.saturating_duration_since(at) < SILENT)
+        self.at.is_none() || self.works(now)
+    }
+
+    /// Whether it took frames just now.
+    fn works(&self, now: Instant) -> bool {
+        self.at.is_some_and(|at| now.saturating_duration_since(at) < SILENT)
     }
 }
 
@@ -126,10 +131,10 @@ impl Member {
         may
     }
 
-    /// How many streams have left the server so far, and how many are there: when one has left, there is room.
-    pub(in crate::pipeline) fn left(&self) -> (u64, usize) {
+    /// How many streams have left the server so far, and how many take frames now: when one has left, there may be room.
+    pub(in crate::pipeline) fn left(&self, now: Instant) -> (u64, usize) {
         let standings = self.load.lock();
-        (standings.left, standings.steps.len())
+        (standings.left, standings.steps.values().filter(|standing| standing.works(now)).count())
     }
 
     /// How far the detector has given way for all: 0 to [`DETECTION_STEPS`].
@@ -146,9 +151,11 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let mut standings = self.load.lock();
-        standings.steps.remove(&self.id);
-        standings.left += 1;
-        self.load.settle(&standings, Instant::now());
+        let now = Instant::now();
+        // One that took no frames leaves no room.
+        let worked = standings.steps.remove(&self.id).is_some_and(|standing| standing.works(now));
+        standings.left += u64::from(worked);
+        self.load.settle(&standings, now);
     }
 }
 
@@ -194,7 +201,21 @@ mod tests {
         let may = |now: Instant| members.iter().filter(|member| member.may_step_back(now)).count();
         assert_eq!((may(now), may(now + TURN / 2), may(now + TURN)), (3, 0, 3));
         assert!(load.join().may_step_back(now + 2 * TURN));
-        assert_eq!(members[0].left(), (1, 7));
+    }
+
+    #[test]
+    fn who_leaves_counts_if_it_worked() {
+        let load = Load::new();
+        let now = Instant::now();
+        let [working, silent, new, other] = [(); 4].map(|()| load.join());
+        working.stand(0, false, now);
+        other.stand(0, false, now);
+        silent.stand(0, false, now.checked_sub(SILENT).unwrap_or(now));
+        assert_eq!(other.left(now), (0, 2));
+        drop((silent, new));
+        assert_eq!(other.left(now), (0, 2));
+        drop(working);
+        assert_eq!(other.left(now), (1, 1));
     }
 
     #[test]

@@ -9,7 +9,7 @@ const WINDOW: Duration = Duration::from_millis(500);
 const LEAST_FRAMES: usize = 5;
 
 /// After a pause this long what was before says nothing of now.
-const PAUSE: Duration = Duration::from_secs(2);
+pub(super) const PAUSE: Duration = Duration::from_secs(2);
 
 /// Nine of ten frames wait less than this when all is well, so that with its work no frame needs more than its interval.
 const LONG: Duration = Duration::from_millis(20);
@@ -19,7 +19,7 @@ const VERY_LONG: Duration = Duration::from_millis(80);
 const SHORT: Duration = Duration::from_millis(8);
 
 /// A thread that computes for a larger share of the time is full by itself.
-const FULL: f64 = 0.85;
+pub(super) const FULL: f64 = 0.85;
 
 /// How the frames of a window fared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,11 @@ impl Verdict {
 }
 
 /// One window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::pipeline) struct Window {
     pub verdict: Verdict,
+    /// The share of the time for which the thread computed.
+    pub busy: f64,
     /// The thread had work all the time: it is its own work that its frames wait for.
     pub full: bool,
 }
@@ -75,7 +77,7 @@ impl Meter {
         if length < WINDOW || self.waits.len() < LEAST_FRAMES {
             return None;
         }
-        let full = self.computed.as_secs_f64() > FULL * length.as_secs_f64();
+        let busy = self.computed.as_secs_f64() / length.as_secs_f64();
         self.waits.sort_unstable();
         let nine_of_ten = (self.waits.len() * 9).div_ceil(10).saturating_sub(1);
         let wait = self.waits.get(nine_of_ten).copied().unwrap_or_default();
@@ -86,7 +88,7 @@ impl Meter {
             _ => Verdict::Fair,
         };
         self.restart(now);
-        Some(Window { verdict, full })
+        Some(Window { verdict, busy, full: busy > FULL })
     }
 
     fn restart(&mut self, now: Instant) {
@@ -111,15 +113,17 @@ mod tests {
     #[test]
     fn nine_of_ten_frames_decide() {
         let waits = |long: u32| (0..17).map(move |n| if n < long { 200 } else { 1 });
-        assert_eq!(verdicts(waits(1), 3), [Window { verdict: Verdict::Calm, full: false }]);
-        assert_eq!(verdicts(waits(3), 3), [Window { verdict: Verdict::Choked, full: false }]);
+        let seen = |waits| verdicts(waits, 3).iter().map(|window| (window.verdict, window.full)).collect::<Vec<_>>();
+        assert_eq!(seen(waits(1)), [(Verdict::Calm, false)]);
+        assert_eq!(seen(waits(3)), [(Verdict::Choked, false)]);
         assert_eq!(verdicts((0..17).map(|_| 30), 3)[0].verdict, Verdict::Pressed);
         assert_eq!(verdicts((0..17).map(|_| 12), 3)[0].verdict, Verdict::Fair);
     }
 
     #[test]
     fn a_thread_that_always_works_is_full() {
-        assert!(verdicts((0..17).map(|_| 20), 32)[0].full);
+        let window = verdicts((0..17).map(|_| 20), 32)[0];
+        assert!(window.full && (0.85..1.1).contains(&window.busy), "{window:?}");
     }
 
     #[test]
@@ -130,6 +134,6 @@ mod tests {
         }
         let later = begun + Duration::from_secs(9);
         let after = (0..17).filter_map(|n| meter.note(MS, MS, later + n * 33 * MS));
-        assert_eq!(after.collect::<Vec<_>>(), [Window { verdict: Verdict::Calm, full: false }]);
+        assert_eq!(after.map(|window| (window.verdict, window.full)).collect::<Vec<_>>(), [(Verdict::Calm, false)]);
     }
 }
