@@ -52,18 +52,22 @@ impl Decode for Yolox {
         let Some(output) = output else {
             return Err(format!("an output of [1,{anchors},{columns}] is expected, there are {}", shapes(outputs)));
         };
-        let grid = STRIDES.iter().flat_map(|&stride| {
+        let mut lines = output.data.chunks_exact(columns).enumerate();
+        for stride in STRIDES {
             let (rows, columns) = (height / stride, width / stride);
-            (0..rows).flat_map(move |y| (0..columns).map(move |x| (x as f32, y as f32, stride as f32)))
-        });
-        for (at, (line, (column, row, stride))) in output.data.chunks_exact(columns).zip(grid).enumerate() {
-            let &[x, y, log_w, log_h, objectness, ref scores @ ..] = line else { continue };
-            // Class scores are at most 1, so that most lines end here.
-            if objectness >= filter.confidence {
-                let Some((class, best)) = best(scores) else { continue };
-                let (cx, cy) = ((x + column) * stride, (y + row) * stride);
-                let bbox = around(cx, cy, log_w.exp() * stride, log_h.exp() * stride);
-                filter.push(out, bbox, objectness * best, class, at);
+            for row in 0..rows {
+                // In this order, or the end of each row would take a line.
+                for (column, (at, line)) in (0..columns).zip(&mut lines) {
+                    let &[x, y, log_w, log_h, objectness, ref scores @ ..] = line else { continue };
+                    // Class scores are at most 1, so that most lines end here.
+                    if objectness >= filter.confidence {
+                        let Some((class, best)) = best(scores) else { continue };
+                        let side = stride as f32;
+                        let (cx, cy) = ((x + column as f32) * side, (y + row as f32) * side);
+                        let bbox = around(cx, cy, log_w.exp() * side, log_h.exp() * side);
+                        filter.push(out, bbox, objectness * best, class, at);
+                    }
+                }
             }
         }
         Ok(())
