@@ -86,19 +86,18 @@ impl Metrics {
     }
 
     fn upkeep_at(&self, is_alive: impl Fn(&str) -> bool, now: Instant) {
-        let mut gone = Vec::new();
         let mut streams = self.streams();
-        for (name, stream) in streams.iter_mut() {
-            if is_alive(name) {
-                stream.seen = now;
-            } else if now.saturating_duration_since(stream.seen) >= KEPT {
-                gone.push(name.clone());
-            }
-        }
-        let dropped: Vec<_> = gone.iter().filter_map(|name| streams.remove(name)).collect();
+        let gone: Vec<_> = streams
+            .extract_if(|name, stream| {
+                if is_alive(name) {
+                    stream.seen = now;
+                }
+                now.saturating_duration_since(stream.seen) >= KEPT
+            })
+            .collect();
         let kept: Vec<_> = streams.values().map(|stream| Arc::clone(&stream.recorder)).collect();
         drop(streams);
-        drop(dropped);
+        drop(gone);
         self.0.common.handle().run_upkeep();
         kept.iter().for_each(|stream| stream.handle().run_upkeep());
     }
